@@ -1,0 +1,114 @@
+"""The `prep` command: music in, latents out. Thin: each command reads its options, calls one function, prints."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from prep.errors import PrepError
+
+
+class _Group(click.Group):
+    """Shows what a user can mend as one line."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        from shards import ShardError
+
+        try:
+            return super().invoke(ctx)
+        except (PrepError, ShardError) as error:
+            click.echo(f"prep: {error}", err=True)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            click.echo("prep: stopped. What is written stays; the same command goes on from there.", err=True)
+            sys.exit(130)
+
+
+@click.group(cls=_Group)
+def main() -> None:
+    """Gets music ready: compose, render, build."""
+
+
+_PATH = click.Path(path_type=Path)
+_workers = click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="cores")
+
+
+@main.command()
+@click.argument("out", type=_PATH)
+@click.option("--songs", type=click.IntRange(1), required=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+def compose(out: Path, songs: int, seed: int) -> None:
+    """Write original General MIDI songs into OUT."""
+    from prep.compose import compose as write_songs
+
+    paths = write_songs(out, songs, seed)
+    click.echo(f"{len(paths)} songs in {out}. Next: prep render {out} CORPUS")
+
+
+@main.command()
+@click.argument("midi_dir", type=_PATH)
+@click.argument("out", type=_PATH)
+@click.option("--soundfont", type=_PATH, multiple=True, help="One or several; by default TimGM6mb, which pretty_midi ships.")
+@click.option("--channels", type=click.IntRange(1, 2), default=1, show_default=True, help="1 as Slakh2100 has it.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@_workers
+def render(midi_dir: Path, out: Path, soundfont: tuple[Path, ...], channels: int, seed: int, workers: int) -> None:
+    """Render a folder of General MIDI files to stems, in Slakh2100's layout."""
+    from prep.render import render_corpus
+
+    summary = render_corpus(midi_dir, out, soundfonts=soundfont, channels=channels, seed=seed, workers=workers)
+    click.echo("\n".join(summary.lines()))
+    if not summary.rendered:
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--dataset", required=True, help="slakh")
+@click.option("--root", type=_PATH, help="The corpus. [default: $GREENROOM_DATA/DATASET]")
+@click.option("--out", type=_PATH, help="The dataset. [default: out/DATASET]")
+@click.option("--config", type=_PATH, help="A recipe, such as configs/slakh.yaml.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting of the recipe.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first N multitracks.")
+@_workers
+def build(
+    dataset: str,
+    root: Path | None,
+    out: Path | None,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    limit: int | None,
+    workers: int,
+) -> None:
+    """Build or update a dataset of causal latents."""
+    from prep.config import read_config
+
+    settings = read_config(config, overrides)
+    if dataset != "slakh":
+        near = difflib.get_close_matches(dataset.lower(), ["slakh"], n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise PrepError(f"--dataset {dataset} is unknown; there is: slakh.{hint}")
+    root = root or _default_root(dataset)
+
+    from prep.build import Corpus
+    from prep.build import build as run
+    from prep.sources.slakh import read_slakh
+
+    multitracks, rejects = read_slakh(root)
+    corpus = Corpus(dataset, root, multitracks[:limit], rejects)
+    if limit and limit < len(multitracks):
+        click.echo(f"--limit {limit}: the first {limit} of {len(multitracks)} multitracks.")
+    click.echo("\n".join(run(corpus, out or Path("out") / dataset, settings, workers).lines()))
+
+
+def _default_root(dataset: str) -> Path:
+    if not (data := os.environ.get("GREENROOM_DATA")):
+        raise PrepError(f"--root is not given and $GREENROOM_DATA is not set. Say where {dataset} lies: --root FOLDER.")
+    return Path(data) / dataset
+
+
+if __name__ == "__main__":
+    main()

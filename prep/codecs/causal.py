@@ -1,0 +1,255 @@
+"""Greenroom's own causal codec: 44.1 kHz stereo, one latent of 128 numbers per 4096 samples, no delay beyond the frame.
+
+A latent has two halves, because neither alone passes for music (a low-pass keeps the waveform and loses the sound, a
+vocoder the other way round):
+
+* `wave` (80 numbers): a linear projection of the frame, started from principal components. It carries the waveform
+  of the lowest few hundred hertz, where most of the energy is.
+* `envelope` (48 numbers): a causal ConvNeXt over log-mel features. It carries what the rest sounds like.
+
+The decoder adds two signals: the linear one, and spectra drawn by a causal ConvNeXt over the whole latent (a magnitude
+for each bin; a predicted phase where one can be predicted, a fixed pseudo-random one elsewhere). Every synthesis window
+*starts* inside its own frame and rings into the next, so decoded sample n depends on nothing after the end of n's frame.
+
+Whole and streamed run the same code: `encode` is one long `encode_step` from the zero state.
+Axes: B batch, T frames, S sub-frames (1024 samples), C mid and side, F bins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+import torchaudio.functional as taf
+from torch import Tensor, nn
+
+from prep.codecs.protocol import CodecIdentity, State
+
+VERSION = 1  # raise it when the code below changes the numbers
+
+
+@dataclass(frozen=True)
+class CausalConfig:
+    """The architecture; stored beside the weights."""
+
+    sample_rate: int = 44100
+    hop: int = 4096
+    wave_dim: int = 80
+    envelope_dim: int = 48
+    mels: int = 80  # of the encoder's features, in windows of n_fft every feature_hop
+    feature_hop: int = 512
+    n_fft: int = 2048
+    sub_hop: int = 1024  # between synthesis windows of n_fft
+    tail: int = 1024  # how far the linear decoder rings into the next frame
+    phase_bins: int = 256  # below 5.5 kHz the decoder may predict phase
+    encoder_width: int = 256
+    encoder_blocks: int = 3
+    decoder_width: int = 384
+    decoder_blocks: int = 4
+    sub_width: int = 256
+    sub_blocks: int = 2
+    kernel: int = 4
+    noise_frames: int = 64  # the pseudo-random phases repeat after this many frames
+
+    @property
+    def dim(self) -> int:
+        return self.wave_dim + self.envelope_dim
+
+
+class CausalBlock(nn.Module):
+    """ConvNeXt block over (B, T, width): depthwise causal convolution, norm, MLP, residual."""
+
+    def __init__(self, width: int, kernel: int, expansion: int = 2) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.conv = nn.Conv1d(width, width, kernel, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, expansion * width)
+        self.down = nn.Linear(expansion * width, width)
+
+    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """`past` (B, kernel-1, width) is the input just before x; the next past is handed back."""
+        seen = torch.cat([past, x], dim=1)
+        y = self.conv(seen.transpose(1, 2)).transpose(1, 2)
+        y = self.down(F.gelu(self.up(self.norm(y))))
+        return x + y, seen[:, seen.shape[1] - (self.kernel - 1) :]
+
+
+def run_blocks(blocks: nn.ModuleList, x: Tensor, pasts: State) -> tuple[Tensor, State]:
+    after = []
+    for block, past in zip(blocks, pasts, strict=True):
+        x, past = block(x, past)
+        after.append(past)
+    return x, tuple(after)
+
+
+def overlap_add(windows: Tensor, hop: int, ringing: Tensor) -> tuple[Tensor, Tensor]:
+    """Windows (B, C, K, hop + tail) laid `hop` apart, on top of what still rings (B, C, tail <= hop) from before.
+
+    Returns (B, C, K * hop) and what rings on.
+    """
+    head, tail = windows[..., :hop], windows[..., hop:]
+    tails = torch.cat([ringing.unsqueeze(2), tail], dim=2)
+    carried = F.pad(tails[:, :, :-1], (0, hop - tail.shape[-1]))
+    return (head + carried).flatten(2), tails[:, :, -1]
+
+
+class CausalCodec(nn.Module):
+    """See the module's text. `identity` needs the weights to be final: call it after loading."""
+
+    mel: Tensor
+    window: Tensor
+
+    def __init__(self, config: CausalConfig | None = None) -> None:
+        super().__init__()
+        c = self.config = config or CausalConfig()
+        self.wave_in = nn.Linear(2 * c.hop, c.wave_dim, bias=False)
+        self.wave_out = nn.Linear(c.wave_dim, 2 * (c.hop + c.tail), bias=False)
+        features = 2 * c.mels * (c.hop // c.feature_hop)
+        self.feature_in = nn.Linear(features, c.encoder_width)
+        self.encoder = nn.ModuleList(CausalBlock(c.encoder_width, c.kernel) for _ in range(c.encoder_blocks))
+        self.feature_out = nn.Linear(c.encoder_width, c.envelope_dim)
+        self.latent_in = nn.Linear(c.dim, c.decoder_width)
+        self.decoder = nn.ModuleList(CausalBlock(c.decoder_width, c.kernel) for _ in range(c.decoder_blocks))
+        self.to_sub = nn.Linear(c.decoder_width, c.sub_width * (c.hop // c.sub_hop))
+        self.sub = nn.ModuleList(CausalBlock(c.sub_width, c.kernel) for _ in range(c.sub_blocks))
+        self.sub_norm = nn.LayerNorm(c.sub_width)
+        bins = c.n_fft // 2 + 1
+        self.magnitude = nn.Linear(c.sub_width, 2 * bins)
+        self.phase = nn.Linear(c.sub_width, 2 * 3 * c.phase_bins)  # per bin: share of noise, real, imaginary
+        nn.init.constant_(self.magnitude.bias, -3.0)  # start quiet: the linear half is good from the first step
+        mel = taf.melscale_fbanks(bins, 20.0, c.sample_rate / 2, c.mels, c.sample_rate)
+        self.register_buffer("mel", mel, persistent=False)
+        self.register_buffer("window", torch.hann_window(c.n_fft), persistent=False)
+
+    # -- encoder ------------------------------------------------------------------------------------------------
+
+    def encode_state(self, batch: int) -> State:
+        """Silence before the first sample."""
+        c = self.config
+        pasts = [self.window.new_zeros(batch, c.kernel - 1, c.encoder_width) for _ in self.encoder]
+        return (self.window.new_zeros(batch, 2, c.n_fft - c.feature_hop), *pasts)
+
+    def encode_step(self, audio: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B, 2, k * hop) -> (B, k, dim) and the state after it."""
+        c = self.config
+        self._check(audio, c.hop)
+        mid_side = torch.stack([audio[:, 0] + audio[:, 1], audio[:, 0] - audio[:, 1]], dim=1) / 2
+        frames = mid_side.unfold(2, c.hop, c.hop)  # (B, C, T, hop)
+        wave = self.wave_in(frames.transpose(1, 2).flatten(2))
+        seen = torch.cat([state[0], mid_side], dim=2)
+        hidden = self.feature_in(self._features(seen))
+        hidden, pasts = run_blocks(self.encoder, hidden, state[1:])
+        envelope = 4 * torch.tanh(self.feature_out(hidden) / 4)
+        return torch.cat([wave, envelope], dim=2), (seen[:, :, seen.shape[2] - state[0].shape[2] :], *pasts)
+
+    def _features(self, seen: Tensor) -> Tensor:
+        """Log-mel of every window that ends at a multiple of feature_hop: (B, C, samples) -> (B, T, features)."""
+        c = self.config
+        windows = seen.unfold(2, c.n_fft, c.feature_hop) * self.window
+        mel = torch.fft.rfft(windows).abs() @ self.mel
+        level = torch.log10(mel.clamp_min(1e-4)) + 1
+        per_frame = c.hop // c.feature_hop
+        return level.unflatten(2, (-1, per_frame)).permute(0, 2, 3, 1, 4).flatten(2)
+
+    def encode(self, audio: Tensor) -> Tensor:
+        """(B, 2, samples) -> (B, ceil(samples / hop), dim); the tail is padded with zeros."""
+        audio = F.pad(audio, (0, -audio.shape[2] % self.config.hop))
+        if not audio.shape[2]:
+            return audio.new_zeros(audio.shape[0], 0, self.config.dim)
+        return self.encode_step(audio, self.encode_state(audio.shape[0]))[0]
+
+    # -- decoder ------------------------------------------------------------------------------------------------
+
+    def decode_state(self, batch: int) -> State:
+        """Nothing rings, and frame 0 comes next."""
+        c = self.config
+        pasts = [self.window.new_zeros(batch, c.kernel - 1, c.decoder_width) for _ in self.decoder]
+        pasts += [self.window.new_zeros(batch, c.kernel - 1, c.sub_width) for _ in self.sub]
+        ringing = [self.window.new_zeros(batch, 2, n) for n in (c.tail, c.n_fft - c.sub_hop)]
+        return (torch.zeros((), dtype=torch.int64), *ringing, *pasts)
+
+    def decode_step(self, latents: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B, k, dim) -> (B, 2, k * hop) and the state after it."""
+        c = self.config
+        frame, wave_ringing, ringing, *pasts = state
+        wave = latents[..., : c.wave_dim]
+        kernels = self.wave_out(wave).unflatten(2, (2, -1)).transpose(1, 2)
+        low, wave_ringing = overlap_add(kernels, c.hop, wave_ringing)
+        # asinh: the waveform's numbers have heavy tails
+        hidden = self.latent_in(torch.cat([torch.asinh(wave), latents[..., c.wave_dim :]], dim=2))
+        hidden, after = run_blocks(self.decoder, hidden, tuple(pasts[: len(self.decoder)]))
+        hidden = self.to_sub(hidden).unflatten(2, (-1, c.sub_width)).flatten(1, 2)
+        hidden, sub_after = run_blocks(self.sub, hidden, tuple(pasts[len(self.decoder) :]))
+        noise = self.noise(int(frame), latents.shape[1])
+        windows = torch.fft.irfft(self._spectra(self.sub_norm(hidden), noise), n=c.n_fft) * self.window
+        rest, ringing = overlap_add(windows.transpose(1, 2), c.sub_hop, ringing)
+        mid, side = (low + rest).unbind(1)
+        frame = (frame + latents.shape[1]) % c.noise_frames
+        return torch.stack([mid + side, mid - side], dim=1), (frame, wave_ringing, ringing, *after, *sub_after)
+
+    def _spectra(self, hidden: Tensor, noise: Tensor) -> Tensor:
+        """(B, S, width), unit noise (S, C, F) -> complex (B, S, C, F)."""
+        c = self.config
+        magnitude = torch.exp(self.magnitude(hidden).clamp(max=7.0)).unflatten(2, (2, -1))
+        share, real, imag = self.phase(hidden).unflatten(2, (2, 3, -1)).unbind(3)
+        low = torch.sigmoid(share + 2) * noise[..., : c.phase_bins] + torch.complex(real, imag)
+        unit = torch.cat([low, noise[..., c.phase_bins :].expand(hidden.shape[0], -1, -1, -1)], dim=3)
+        return magnitude * unit
+
+    def noise(self, first: int, frames: int) -> Tensor:
+        """Unit complex numbers (S, C, F) of pseudo-random phase for `frames` frames from frame `first` on.
+
+        An integer hash of (sub-frame, channel, bin), so that they are the same on every machine and torch.
+        """
+        c = self.config
+        per_frame, bins = c.hop // c.sub_hop, c.n_fft // 2 + 1
+        device = self.window.device
+        frame = torch.arange(first, first + frames, device=device) % c.noise_frames
+        sub = (frame[:, None] * per_frame + torch.arange(per_frame, device=device)).flatten()
+        key = (sub[:, None, None] * 2 + torch.arange(2, device=device)[:, None]) * bins + torch.arange(bins, device=device)
+        for multiplier in (0x45D9F3B, 0x45D9F3B, 0x2C1B3C6D):
+            key = ((key ^ (key >> 16)) * multiplier) & 0xFFFFFFFF
+        angle = (key ^ (key >> 16)).to(torch.float32) * (2 * math.pi / 2**32)
+        return torch.polar(torch.ones_like(angle), angle)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, frames, dim) -> (B, 2, frames * hop)."""
+        if not latents.shape[1]:
+            return latents.new_zeros(latents.shape[0], 2, 0)
+        return self.decode_step(latents, self.decode_state(latents.shape[0]))[0]
+
+    # -- identity -----------------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> CodecIdentity:
+        """Digests of the settings and of the weights as they are now."""
+        c = self.config
+        settings = json.dumps({"version": VERSION, **asdict(c)}, sort_keys=True)
+        weights = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            weights.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return CodecIdentity(
+            name="causal",
+            architecture=hashlib.sha256(settings.encode()).hexdigest()[:16],
+            weights=weights.hexdigest(),
+            dtype="float32",
+            sample_rate=c.sample_rate,
+            channels=2,
+            hop=c.hop,
+            dim=c.dim,
+            causal=True,
+            delay_samples=0,
+        )
+
+    def _check(self, audio: Tensor, multiple: int) -> None:
+        if audio.ndim != 3 or audio.shape[1] != 2 or audio.shape[2] % multiple or not audio.shape[2]:
+            raise ValueError(
+                f"the causal codec's step takes (batch, 2, k * {multiple}) samples with k >= 1; got {tuple(audio.shape)}. "
+                "Expand mono to two channels, and use encode() for lengths that are not whole frames."
+            )

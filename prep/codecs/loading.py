@@ -1,0 +1,63 @@
+"""From a codec's name, or a checkpoint, to a codec that is ready to encode."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from prep.codecs.causal import CausalCodec, CausalConfig
+from prep.errors import PrepError
+
+SHIPPED = Path(__file__).parent / "weights" / "causal.safetensors"
+
+
+class CodecError(PrepError):
+    """A codec that cannot be had: unknown, missing, or not what its file says."""
+
+
+def load_codec(spec: str = "causal", device: str = "cpu") -> CausalCodec:
+    """`causal` (the weights in this package) or `causal=FILE.safetensors`; on `device`, in eval mode, without gradients.
+
+    Raises CodecError where the name, the file or its content is wrong.
+    """
+    name, _, checkpoint = spec.partition("=")
+    if name != "causal":
+        raise CodecError(f"codec {name!r} is unknown; there is one: causal, or causal=FILE.safetensors for weights of yours.")
+    path = Path(checkpoint) if checkpoint else SHIPPED
+    if not path.is_file():
+        raise CodecError(f"codec weights {path} do not exist. Train them: train codec configs/codec.yaml --data CORPUS.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a mapping)
+        codec = CausalCodec(_config(metadata))
+        codec.load_state_dict(tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CodecError(f"codec weights {path} cannot be loaded ({reason}). Fetch or train them again.") from error
+    if bad := [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+        raise CodecError(f"codec weights {path} hold NaN or infinity in {bad[0]}. Train them again.")
+    return codec.to(device).eval().requires_grad_(False)
+
+
+def save_codec(codec: CausalCodec, path: Path) -> None:
+    """Write the weights as float16 beside their place and rename; the architecture goes into the file's metadata."""
+    tensors = {key: tensor.detach().cpu().half().contiguous() for key, tensor in codec.state_dict().items()}
+    beside = path.with_suffix(".partial")
+    save_file(tensors, beside, {"codec": "causal", "config": json.dumps(asdict(codec.config))})
+    beside.replace(path)
+
+
+def _config(metadata: dict[str, str]) -> CausalConfig:
+    if metadata.get("codec") != "causal":
+        raise ValueError("its metadata does not say codec: causal")
+    settings = json.loads(metadata["config"])
+    known = {field.name for field in fields(CausalConfig)}
+    if unknown := sorted(set(settings) - known):
+        raise ValueError(f"its architecture has settings that this version does not know: {unknown}")
+    return CausalConfig(**settings)

@@ -1,0 +1,119 @@
+"""What a recipe's YAML may say. Strict, frozen models; every default is the value most users want.
+
+Tags beside values: [S] stated in a paper, [C] read in a project's code, [ours] chosen here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from prep.errors import PrepError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Activity(Section):
+    threshold_db: float = Field(-60.0, le=0)  # A-weighted RMS of a 20 ms frame [S: StreamMusicGen A.9]
+    min_active_s: float = Field(1.0, ge=0)  # a stem that sounds for less is left out as silent [ours]
+
+
+class Loudness(Section):
+    policy: Literal["equal"] = "equal"  # stems come to equal loudness
+    stem_lufs: float = Field(-18.0, le=0, ge=-60)  # [ours]
+    mix_lufs: float = Field(-18.0, le=0, ge=-60)  # [C: StreamMusicGen's evaluation]
+    mix_offset_db: float = Field(6.0, ge=0, le=24)  # a mix's level is drawn within plus or minus this [ours]
+    ceiling_db: float = Field(0.0, le=0)  # over this sample peak a stream is attenuated, never clipped
+    max_gain_db: float = Field(40.0, ge=0)  # a nearly silent stem is not blown up by more
+
+
+class Mixing(Section):
+    subsets_per_target: int = Field(2, ge=1, le=64)  # r of the mix law [ours]
+    size_law: Literal["uniform", "all"] = "uniform"  # [S: LiveBand "random subset"; C: StreamMusicGen "all"]
+    exclude_targets: list[str] = Field(default_factory=lambda: ["Vocal", "Unknown"])  # classes [C: StreamMusicGen]
+
+
+class Audio(Section):
+    resample: bool = False  # allow sources at another rate than the codec's
+    max_length_s: float = Field(1800.0, gt=0)
+
+
+class Shards(Section):
+    size_mb: float = Field(256.0, gt=0)  # wanted size of a tar
+
+
+class PrepConfig(Section):
+    """The whole recipe of a build."""
+
+    seed: int = 0
+    codec: str = "causal"
+    max_bad_fraction: float = Field(0.1, ge=0, le=1)  # more quarantined multitracks than this stop the build
+    activity: Activity = Activity()
+    loudness: Loudness = Loudness()
+    mixing: Mixing = Mixing()
+    audio: Audio = Audio()
+    shards: Shards = Shards()
+
+
+def read_config(path: Path | None, overrides: tuple[str, ...] = ()) -> PrepConfig:
+    """Read YAML, apply `a.b=c` overrides, check. Raises PrepError that names the setting, its value and the mend."""
+    settings: Any = {}
+    if path is not None:
+        if not path.is_file():
+            raise PrepError(f"config {path} does not exist. Recipes that ship are in configs/.")
+        try:
+            settings = yaml.safe_load(path.read_text()) or {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise PrepError(f"config {path} is not YAML: {' '.join(str(error).split())}.") from error
+        if not isinstance(settings, dict):
+            raise PrepError(f"config {path} must be a mapping of settings, like `mixing: {{subsets_per_target: 4}}`.")
+    for override in overrides:
+        _apply(settings, override)
+    try:
+        return PrepConfig(**settings)
+    except ValidationError as error:
+        raise PrepError(_explain(error, str(path) if path else "--set")) from error
+
+
+def _apply(settings: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise PrepError(f"--set {override!r} must be of the form section.setting=value, such as mixing.subsets_per_target=4.")
+    *sections, last = key.split(".")
+    for section in sections:
+        settings = settings.setdefault(section, {})
+        if not isinstance(settings, dict):
+            raise PrepError(f"--set {override!r}: {section} is a value, not a section.")
+    try:
+        settings[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PrepError(f"--set {override!r}: {text!r} is not a YAML value.") from error
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    name = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        known = _known(path[:-1])
+        nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        mend = f"Did you mean {nearest[0]}?" if nearest else f"Known: {', '.join(known)}."
+        return f"{where}: {name} is no setting. {mend}"
+    hint = " YAML reads 2e-4 as text; write 2.0e-4." if "float" in first["type"] and isinstance(first["input"], str) else ""
+    return f"{where}: {name} is {first['input']!r}: {first['msg'].lower()}.{hint}"
+
+
+def _known(path: list[str]) -> list[str]:
+    model: type[BaseModel] = PrepConfig
+    for part in path:
+        annotation = model.model_fields[part].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return sorted(model.model_fields)

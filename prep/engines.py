@@ -1,0 +1,42 @@
+"""Where work runs: this machine's processes. The one place that knows; a cluster is another function like `local`."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def local(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+    """`function` of every item, in order, at most two items a worker ahead of the one asked for.
+
+    One worker is this process itself. Numbers do not depend on the workers: every one computes with one thread.
+    """
+    if workers <= 1 or len(items) <= 1:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            for item in items:
+                yield function(item)
+        finally:
+            torch.set_num_threads(threads)
+        return
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(min(workers, len(items)), context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        ahead: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                ahead.append(pool.submit(function, item))
+                if len(ahead) > 2 * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

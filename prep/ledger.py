@@ -1,0 +1,72 @@
+"""Every input accounted for: used, filtered(reason) or quarantined(reason)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from prep.config import PrepConfig
+from prep.errors import PrepError
+from prep.plan import Plan, status_of
+from prep.scan import ScanRow
+
+STATUSES = ("used", "filtered", "quarantined")
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    path: str
+    id: str
+    stem: str
+    split: str
+    corpus: str
+    licence: str
+    digest: str
+    status: str
+    reason: str
+    detail: str
+
+
+def make_ledger(scan: list[ScanRow], plan: Plan) -> list[LedgerRow]:
+    """A row for every row of the scan."""
+    rows = []
+    for row in scan:
+        reason, detail = plan.verdicts[row.id, row.stem or row.path]
+        rows.append(
+            LedgerRow(
+                row.path, row.id, row.stem, row.split, row.corpus, row.licence, row.digest, status_of(reason), reason, detail
+            )
+        )
+    return rows
+
+
+def write_ledger(rows: list[LedgerRow], path: Path) -> None:
+    beside = path.with_suffix(".partial")
+    pd.DataFrame([asdict(row) for row in rows]).to_parquet(beside, index=False)
+    beside.replace(path)
+
+
+def count(rows: list[LedgerRow]) -> dict[str, int]:
+    """By status; the sum is the number of inputs."""
+    found = Counter(row.status for row in rows)
+    return {status: found[status] for status in STATUSES}
+
+
+def check(rows: list[LedgerRow], config: PrepConfig) -> None:
+    """Raises PrepError when nothing can be used, or when too much is broken."""
+    counts = count(rows)
+    worst = Counter((row.reason, row.detail) for row in rows if row.reason).most_common(1)
+    if not counts["used"]:
+        (reason, detail), times = worst[0] if worst else (("no stems", "the corpus is empty"), 0)
+        raise PrepError(f"nothing to build: {times} of {len(rows)} files are {reason} ({detail}). All of them: ledger.parquet.")
+    share = counts["quarantined"] / len(rows)
+    if share > config.max_bad_fraction:
+        broken = next(row for row in rows if row.status == "quarantined")
+        raise PrepError(
+            f"{counts['quarantined']} of {len(rows)} files are broken ({share:.0%}), more than max_bad_fraction "
+            f"({config.max_bad_fraction:g}) allows; the first: {broken.path} ({broken.reason}). "
+            "Mend them (ledger.parquet lists all), or --set max_bad_fraction=1."
+        )

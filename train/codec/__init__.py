@@ -1,0 +1,1 @@
+"""Training and scoring the causal codec of prep.codecs."""
