@@ -1,0 +1,153 @@
+"""Audio files in: float32 (channels, samples), full scale at 1.0, or the reason why not.
+
+A file that ends early is bad data, even where the decoder does not mind: FLAC is checked against the MD5 of its
+samples that its header carries, WAV against the length that its header promises.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from prep.errors import Reject
+
+Audio = NDArray[np.float32]
+
+# Below this A- and K-weighting have no meaning
+MIN_RATE_HZ = 8000
+# 120 dB over full scale: no recording is that loud, so the file does not hold what its header says
+MAX_PEAK = 1e6
+
+_BLOCK = 1 << 22
+# libsndfile's count for a FLAC whose encoder did not know the length
+_OPEN_LENGTH = 2**62
+_FLAC_BYTES = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}
+
+
+def read_audio(path: Path) -> tuple[Audio, int] | Reject:
+    """The whole file as (float32 (channels, samples), sample rate in Hz), at least one sample, all of them finite.
+
+    Reject reasons: missing_audio, unreadable, empty, corrupt, truncated, not_finite, out_of_range, low_rate.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+            if not head:
+                return Reject("empty", "the file has no bytes")
+            promised = _wav_shortfall(file) if head[:4] == b"RIFF" else 0
+        if promised:
+            return Reject("truncated", f"{promised} bytes short of what the WAV header says")
+        decoded = _decode_flac(path, head) if head[:4] == b"fLaC" else _decode(path, "float32")
+    except FileNotFoundError:
+        return Reject("missing_audio", "no such file")
+    except OSError as error:
+        return Reject("unreadable", error.strerror or type(error).__name__)
+    except soundfile.LibsndfileError as error:
+        return Reject("corrupt", error.error_string.strip() or "not an audio file")
+    return decoded if isinstance(decoded, Reject) else _checked(*decoded)
+
+
+def _decode(path: Path, dtype: str) -> tuple[NDArray[np.generic], int] | Reject:
+    """Samples as stored, (samples, channels), and the rate."""
+    with soundfile.SoundFile(path) as file:
+        if file.frames >= _OPEN_LENGTH:
+            # libsndfile cannot step through it either
+            return Reject("corrupt", "the header does not say how long it is; write it again with `flac` or `sox`")
+        # In blocks, because the header may promise more than memory holds
+        blocks = [file.read(_BLOCK, dtype=dtype, always_2d=True)]
+        while len(blocks[-1]) == _BLOCK:
+            blocks.append(file.read(_BLOCK, dtype=dtype, always_2d=True))
+        samples = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+        if len(samples) != file.frames:
+            return Reject("truncated", f"{len(samples)} samples of {file.frames}")
+        return samples, file.samplerate
+
+
+def _decode_flac(path: Path, head: bytes) -> tuple[Audio, int] | Reject:
+    width = _FLAC_BYTES.get(soundfile.info(path).subtype)
+    if width is None:
+        return Reject("corrupt", "a FLAC of unknown sample width")
+    bits = 16 if width == 2 else 32
+    decoded = _decode(path, f"int{bits}")
+    if isinstance(decoded, Reject):
+        return decoded
+    left_justified, rate = decoded
+    # STREAMINFO follows "fLaC" and a block header of 4 bytes; its last 16 bytes are the MD5, zero where not computed
+    expected = head[26:42]
+    if any(expected) and _sample_md5(left_justified, width) != expected:
+        return Reject("corrupt", "samples do not match the MD5 in the FLAC header")
+    # 24 bits at most, so float32 holds them exactly
+    return left_justified.astype(np.float32) * np.float32(2.0 ** (1 - bits)), rate
+
+
+def _sample_md5(left_justified: NDArray[np.generic], width: int) -> bytes:
+    """MD5 of the interleaved samples as little-endian integers of `width` bytes (FLAC format, STREAMINFO)."""
+    stored = left_justified.dtype.itemsize
+    integers = np.ascontiguousarray(left_justified, dtype=f"<i{stored}")
+    if stored > width:
+        integers = integers.view(np.uint8).reshape(-1, stored)[:, stored - width :]
+    return hashlib.md5(integers.tobytes(), usedforsecurity=False).digest()
+
+
+def _wav_shortfall(file: BinaryIO) -> int:
+    """How many bytes the data chunk misses; 0 too where the header leaves its length open (0 or 0xFFFFFFFF)."""
+    end = file.seek(0, 2)
+    at = 12
+    while at + 8 <= end:
+        file.seek(at)
+        name, size = file.read(4), int.from_bytes(file.read(4), "little")
+        if name == b"data":
+            return 0 if size in (0, 0xFFFFFFFF) else max(0, at + 8 + size - end)
+        # chunks are padded to even lengths
+        at += 8 + size + size % 2
+    return 0
+
+
+def _checked(samples: NDArray[np.generic], rate: int) -> tuple[Audio, int] | Reject:
+    if samples.size == 0:
+        return Reject("empty", "no samples")
+    if rate < MIN_RATE_HZ:
+        return Reject("low_rate", f"{rate} Hz; at least {MIN_RATE_HZ} Hz are needed")
+    audio = np.ascontiguousarray(samples.T, dtype=np.float32)
+    peak = float(np.max(np.abs(audio)))
+    if not np.isfinite(peak):
+        return Reject("not_finite", "holds NaN or infinity")
+    if peak > MAX_PEAK:
+        return Reject("out_of_range", f"peak {peak:.3g}, full scale is 1")
+    return audio, rate
+
+
+def resample(audio: Audio, rate_hz: int, to_hz: int) -> Audio:
+    """Resamples (channels, samples) with soxr's "VHQ" to exactly ceil(samples * to_hz / rate_hz) samples."""
+    if rate_hz == to_hz:
+        return audio
+    length = -(-audio.shape[-1] * to_hz // rate_hz)
+    resampled = np.zeros((audio.shape[0], length), np.float32)
+    converted = soxr.resample(audio.T, rate_hz, to_hz, quality="VHQ").T[:, :length]
+    resampled[:, : converted.shape[1]] = converted
+    return resampled
+
+
+def expand(audio: Audio, channels: int) -> Audio | Reject:
+    """Brings (c, samples) to the codec's channels: one is repeated, several become one by their mean.
+
+    Other pairs need a downmix that somebody has to choose: Reject("channels").
+    """
+    have = audio.shape[0]
+    if have == channels:
+        return audio
+    if have == 1:
+        return np.repeat(audio, channels, axis=0)
+    if channels == 1:
+        return audio.mean(axis=0, keepdims=True, dtype=np.float32)
+    return Reject("channels", f"{have} channels cannot become {channels}")
+
+
+def content_digest(path: Path) -> str:
+    """sha256 of the file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,42 @@
+"""The nouns of `prep`: a multitrack is a piece, a stem is one instrument's part of it.
+
+Both only describe: the audio stays on disk until `prep.audio.read_audio` is asked for it.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+SPLITS = ("train", "validation", "test")
+
+# webdataset lower-cases keys and cuts them at dots, so an id may hold neither capitals nor dots
+_ID = re.compile(r"[a-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Stem:
+    """`program` is 0 to 127 (General MIDI, 0-based), 128 for drums, -1 when unknown; `instrument` one of `CLASSES`."""
+
+    name: str
+    path: Path
+    program: int
+    instrument: str
+
+
+@dataclass(frozen=True)
+class Multitrack:
+    """One piece. Its id is unique in its corpus, its stems' names within it; raises ValueError where they cannot be."""
+
+    id: str
+    split: str
+    stems: tuple[Stem, ...]
+    corpus: str
+    licence: str
+
+    def __post_init__(self) -> None:
+        if not _ID.fullmatch(self.id):
+            raise ValueError(f"multitrack id {self.id!r} must match [a-z0-9_-]+")
+        if self.split not in SPLITS:
+            raise ValueError(f"{self.id}: split {self.split!r} must be one of {', '.join(SPLITS)}")
+        if len({stem.name for stem in self.stems}) != len(self.stems):
+            raise ValueError(f"{self.id}: two stems have the same name")
