@@ -1,0 +1,1 @@
+"""Where music comes from: one module a corpus, each giving multitracks and what it had to leave out."""
