@@ -1,0 +1,52 @@
+"""Where a stream sounds: A-weighted short-time RMS at 50 Hz.
+
+Level 0 dB is an RMS of 1.0 (a full-scale sine is at -3.01 dB); the floor is -120 dB.
+Frame k covers the samples [floor(k * rate / 50), floor((k + 1) * rate / 50)), and there are
+ceil(samples * 50 / rate) frames: the last one is the mean over the samples that exist.
+StreamMusicGen (arXiv 2510.22105, A.3) has 50 Hz, A-weighting and -60 dB; its frames overlap, these do not.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prep.stages.weighting import a_weighting, weighted_energies
+
+LEVELS_RATE_HZ = 50
+FLOOR_DB = -120.0
+
+
+def levels_db(audio: NDArray[np.floating], rate: int) -> NDArray[np.float32]:
+    """Levels of (channels, samples): float32 (frames,), the mean power over channels, in dB.
+
+    The filter is at rest before the first sample. Raises ValueError on NaN or infinity.
+    """
+    samples = audio.shape[-1]
+    frames = -(-samples * LEVELS_RATE_HZ // rate)
+    edges = np.minimum(np.arange(frames + 1, dtype=np.int64) * rate // LEVELS_RATE_HZ, samples)
+    energies = weighted_energies(audio, a_weighting(rate), edges)
+    power = energies.mean(axis=0) / np.diff(edges)
+    return (10 * np.log10(np.maximum(power, 10 ** (FLOOR_DB / 10)))).astype(np.float32)
+
+
+def active(levels: NDArray[np.floating], threshold_db: float = -60.0) -> NDArray[np.bool_]:
+    """Which frames sound: strictly over the threshold (SMG: -60 dB)."""
+    return np.asarray(levels > threshold_db)
+
+
+def window_is_valid(
+    mix_levels: NDArray[np.floating], target_levels: NDArray[np.floating], threshold_db: float = -60.0
+) -> bool:
+    """Whether at least half of a window's frames are active in mix and target together; an empty window is not.
+
+    Raises ValueError if the two differ in length.
+    """
+    if len(mix_levels) != len(target_levels):
+        raise ValueError(f"mix has {len(mix_levels)} frames, target {len(target_levels)}; cut both to one window")
+    both = active(mix_levels, threshold_db) & active(target_levels, threshold_db)
+    return len(both) > 0 and 2 * int(np.count_nonzero(both)) >= len(both)
+
+
+def is_silent(levels: NDArray[np.floating], threshold_db: float = -60.0, min_active_s: float = 0.0) -> bool:
+    """Whether a stream never sounds, or for less than `min_active_s` in all."""
+    active_frames = int(np.count_nonzero(active(levels, threshold_db)))
+    return active_frames == 0 or active_frames < min_active_s * LEVELS_RATE_HZ

@@ -1,0 +1,127 @@
+"""Frequency weightings as recursive filters, and the energy of what they let through.
+
+A filter is second-order sections as scipy has them, (sections, 6) float64. Energies are sums of squares.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import signal
+
+Sections = NDArray[np.float64]
+
+# IEC 61672-1:2013 Annex E, equations E.1 to E.8 in the usual rounding: poles of the A-weighting, in Hz
+_POLES_HZ = (20.598997, 107.65265, 737.86223, 12194.217)
+_MIN_RATE_HZ = 8000
+
+# ITU-R BS.1770-4 Annex 1, tables 1 and 2: b0 b1 b2 a0 a1 a2 at 48 kHz
+_SHELF = (1.53512485958697, -2.69169618940638, 1.19839281085285, 1.0, -1.69065929318241, 0.73248077421585)
+_HIGH_PASS = (1.0, -2.0, 1.0, 1.0, -1.99004745483398, 0.99007225036621)
+
+# Samples filtered at a time: small enough to stay in cache, and memory does not grow with the length
+_CHUNK_SAMPLES = 1 << 16
+# A state below this (-600 dB) is nothing; left alone it would decay into denormals, which some CPUs crawl through
+_NOTHING = 1e-30
+
+
+@lru_cache(maxsize=64)
+def a_weighting(rate: int) -> Sections:
+    """The A-weighting of IEC 61672-1, 0 dB at 1 kHz; within 0.15 dB of its curve to 16 kHz at 44.1 kHz."""
+    _check_rate(rate)
+    low, lower_middle, upper_middle, high = _POLES_HZ
+    sections = np.stack([_two_high_passes(low, low, rate), _two_high_passes(lower_middle, upper_middle, rate)])
+    sections = np.vstack([sections, _double_low_pass(high, rate)])
+    _, response = signal.freqz_sos(sections, worN=[1000.0], fs=rate)
+    sections[0, :3] /= abs(response[0])
+    return sections
+
+
+def _two_high_passes(first_hz: float, second_hz: float, rate: int) -> NDArray[np.float64]:
+    """Bilinear transform, prewarped at each pole: far above its pole the warping cannot be seen."""
+    warped = np.tan(np.pi * np.array([first_hz, second_hz]) / rate)
+    gain = 1 / np.prod(1 + warped)
+    poles = (1 - warped) / (1 + warped)
+    return np.concatenate([gain * np.array([1.0, -2.0, 1.0]), np.poly(poles)])
+
+
+def _double_low_pass(pole_hz: float, rate: int) -> NDArray[np.float64]:
+    """Two poles near Nyquist, where the bilinear transform would lose 3 dB and more at 16 kHz.
+
+    Poles by impulse invariance; zeros by least squares on the relative power response, which is linear in
+    cos^2(w/2), sin^2(w/2) and sin^2(w) (the idea of Vicanek, "Matched second order digital filters", 2016).
+    """
+    pole = np.exp(-2 * np.pi * pole_hz / rate)
+    # Up to 0.92 of Nyquist: a digital response is flat at Nyquist and the analogue one is not, so the rest is given up
+    w = np.pi * np.linspace(0.0, 0.92, 200)
+    analogue_power = (1 + (w * rate / (2 * np.pi * pole_hz)) ** 2) ** -2
+    wanted = (1 + pole**2 - 2 * pole * np.cos(w)) ** 2 * analogue_power
+    basis = np.stack([np.cos(w / 2) ** 2, np.sin(w / 2) ** 2, np.sin(w) ** 2], axis=1)
+    at_zero, at_nyquist, rest = np.linalg.lstsq(basis / wanted[:, None], np.ones_like(w), rcond=None)[0]
+    # The b with (b0 + b1 + b2)^2 = at_zero, (b0 - b1 + b2)^2 = at_nyquist and -4 b0 b2 = rest
+    even = (np.sqrt(at_zero) + np.sqrt(at_nyquist)) / 2
+    b0 = (even + np.sqrt(even**2 + rest)) / 2
+    b1 = (np.sqrt(at_zero) - np.sqrt(at_nyquist)) / 2
+    return np.array([b0, b1, -rest / (4 * b0), 1.0, -2 * pole, pole**2])
+
+
+@lru_cache(maxsize=64)
+def k_weighting(rate: int) -> Sections:
+    """The K-weighting of BS.1770-4: its 48 kHz filters, moved to `rate` with their corner frequencies kept.
+
+    The high-pass's numerator is 1 -2 1 at every rate, as the standard prints it and as meters have it.
+    """
+    _check_rate(rate)
+    shelf, high_pass = _moved(np.array(_SHELF), rate), _moved(np.array(_HIGH_PASS), rate)
+    high_pass[:3] = _HIGH_PASS[:3]
+    return np.stack([shelf, high_pass])
+
+
+def _moved(section: NDArray[np.float64], rate: int) -> NDArray[np.float64]:
+    """A section designed at 48 kHz, redesigned: with s = (1 - 1/z)/(1 + 1/z), s becomes s * tan(w48/2) / tan(w/2)."""
+    d0, _, d2 = _in_s(section[3:])
+    corner_48 = np.sqrt(d0 / d2)
+    scale = corner_48 / np.tan(np.arctan(corner_48) * 48000 / rate)
+    moved = [_in_z(_in_s(half) * scale ** np.arange(3)) for half in (section[:3], section[3:])]
+    return np.concatenate(moved) / moved[1][0]
+
+
+def _in_s(c: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.array([c[0] + c[1] + c[2], 2 * (c[0] - c[2]), c[0] - c[1] + c[2]]) / 4
+
+
+def _in_z(d: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.array([d[0] + d[1] + d[2], 2 * (d[0] - d[2]), d[0] - d[1] + d[2]])
+
+
+def _check_rate(rate: int) -> None:
+    if rate < _MIN_RATE_HZ:
+        raise ValueError(f"sample rate {rate} Hz is too low to weight; it must be at least {_MIN_RATE_HZ} Hz")
+
+
+def weighted_energies(audio: NDArray[np.floating], sections: Sections, edges: NDArray[np.int64]) -> Sections:
+    """Energy of the filtered (channels, samples) between consecutive edges: float64 (channels, len(edges) - 1).
+
+    `edges` are sample indices, rising, the first one 0: the filter starts at rest there. Filtering runs in float64,
+    chunk by chunk with the state carried over. Raises ValueError on NaN or infinity, or if audio is not 2-D.
+    """
+    if audio.ndim != 2:
+        raise ValueError(f"audio has shape {audio.shape}; (channels, samples) is wanted")
+    distinct = audio[:1] if len(audio) > 1 and all(np.array_equal(audio[0], other) for other in audio[1:]) else audio
+    # scipy wants its sections writable; the cached ones stay as they are
+    sections = sections.copy()
+    energies = np.zeros((len(distinct), len(edges) - 1))
+    state = np.zeros((len(sections), len(distinct), 2))
+    step = max(1, _CHUNK_SAMPLES // max(1, int(edges[1] - edges[0]))) if len(edges) > 1 else 1
+    for first in range(0, len(edges) - 1, step):
+        bounds = edges[first : first + step + 1]
+        chunk = distinct[:, bounds[0] : bounds[-1]]
+        if not state.any() and not chunk.any():
+            continue
+        filtered, state = signal.sosfilt(sections, chunk.astype(np.float64), zi=state)
+        state[np.abs(state) < _NOTHING] = 0.0
+        power = np.square(filtered, out=filtered)
+        energies[:, first : first + step] = np.add.reduceat(power, bounds[:-1] - bounds[0], axis=1)
+    if not np.isfinite(energies).all():
+        raise ValueError("audio holds NaN or infinity")
+    return np.broadcast_to(energies, (len(audio), energies.shape[1]))
