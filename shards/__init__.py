@@ -1,0 +1,32 @@
+"""The dataset on disk: shards, receipts and index, a reader and a loader. Knows no music and no models."""
+
+from shards.errors import ShardError
+from shards.generations import current, set_current
+from shards.index import shard_names, shard_of, write_index
+from shards.loader import Loader
+from shards.order import permute
+from shards.reader import Dataset, Moments, Record, open
+from shards.receipt import Receipt, finished, read_receipt
+from shards.verify import faults
+from shards.writer import Example, write_shard
+
+__all__ = [
+    "Dataset",
+    "Example",
+    "Loader",
+    "Moments",
+    "Receipt",
+    "Record",
+    "ShardError",
+    "current",
+    "faults",
+    "finished",
+    "open",
+    "permute",
+    "read_receipt",
+    "set_current",
+    "shard_names",
+    "shard_of",
+    "write_index",
+    "write_shard",
+]

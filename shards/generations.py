@@ -1,0 +1,66 @@
+"""Files that change in one stroke, and the name of the live generation.
+
+`OUT/current` holds the name of one folder in `OUT/generations/`. Readers follow it; a build swaps it when that
+generation is complete.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from shards.errors import ShardError
+
+AGAIN = "run the same `prep build` again"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """A binary file (read and write) that takes `path`'s place when the block ends well; else it leaves nothing.
+
+    The bytes are on disk before the name is: after a power cut `path` is the old file or the whole new one.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w+b") as file:
+            yield cast(BinaryIO, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def set_current(out: Path, generation: str) -> None:
+    """Makes `generation` the live one. Raises ShardError unless it is complete (its dataset.json is there)."""
+    if not _NAME.fullmatch(generation):
+        raise ShardError(f"generation name is {generation!r}; it may hold letters, digits and _ . - only")
+    folder = out / "generations" / generation
+    if not (folder / "dataset.json").is_file():
+        raise ShardError(f"{folder} has no dataset.json, so it is not complete; {AGAIN}")
+    with atomic(out / "current") as file:
+        file.write(f"{generation}\n".encode())
+
+
+def current(out: Path) -> str:
+    """The live generation's name. Raises ShardError where there is none or the file holds no name."""
+    try:
+        name = (out / "current").read_bytes().decode("utf-8", "replace").strip()
+    except OSError:
+        raise ShardError(f"{out} has no live generation (no file `current`); {AGAIN}") from None
+    if not _NAME.fullmatch(name):
+        raise ShardError(f"{out / 'current'} holds {name[:60]!r}, which names no generation; {AGAIN}")
+    return name
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,180 @@
+"""The receipt that lies beside each tar: what is in it, where, and the digests that tell whether it still is.
+
+Offsets and sizes are bytes and mean a member's data in the tar; the data of an array member is a whole .npy file.
+"""
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from shards.errors import ShardError
+from shards.generations import AGAIN
+
+FORMAT = 1
+ARRAYS = ("stems.npy", "mixes.npy", "levels.npy")
+MEMBERS = ("json", *ARRAYS)
+ROLES = ("stem", "mix")
+BLOCK_BYTES = 65536
+# webdataset lower-cases keys and splits them at dots; 80 leaves room for a suffix in a plain ustar name of 100
+ID = re.compile(r"[a-z0-9_-]{1,80}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One example's place in its tar: `members` holds (offset, size), `shapes` those of the array members."""
+
+    id: str
+    members: dict[str, tuple[int, int]]
+    sources: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """`blocks` are the first 16 hex digits of each 64 KiB block's sha256, `statistics` {role: {frames, sum, sum_sq}}.
+
+    A shard that no example fell into has a receipt of no examples and 0 bytes, and no tar: readers stumble over an
+    empty one.
+    """
+
+    shard: str
+    bytes: int
+    sha256: str
+    blocks: tuple[str, ...]
+    examples: tuple[Entry, ...]
+    statistics: dict[str, dict[str, Any]]
+    fingerprint: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        examples = [
+            {
+                "id": entry.id,
+                "members": {name: list(place) for name, place in entry.members.items()},
+                "sources": entry.sources,
+                "shapes": {name: list(shape) for name, shape in entry.shapes.items()},
+            }
+            for entry in self.examples
+        ]
+        return {
+            "format": FORMAT,
+            "shard": self.shard,
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "blocks": list(self.blocks),
+            "examples": examples,
+            "statistics": self.statistics,
+            "fingerprint": self.fingerprint,
+        }
+
+
+def npy_header(shape: tuple[int, ...]) -> bytes:
+    """The 128 bytes before a float16 array in C order (numpy's .npy format 1.0).
+
+    Written here, not by numpy, whose padding has changed between releases: equal arrays are equal bytes.
+    """
+    text = f"{{'descr': '<f2', 'fortran_order': False, 'shape': {shape!r}, }}"
+    return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode("ascii") + b"\n"
+
+
+def npy_size(shape: tuple[int, ...]) -> int:
+    return 128 + 2 * math.prod(shape)
+
+
+def digests(file: BinaryIO) -> tuple[int, str, tuple[str, ...]]:
+    """(bytes, sha256, block digests) of a file from its beginning."""
+    file.seek(0)
+    total, whole, blocks = 0, hashlib.sha256(), []
+    while block := file.read(BLOCK_BYTES):
+        total += len(block)
+        whole.update(block)
+        blocks.append(hashlib.sha256(block).hexdigest()[:16])
+    return total, whole.hexdigest(), tuple(blocks)
+
+
+def dump_json(value: Any, indent: int | None = None) -> bytes:
+    """Equal values are equal bytes; NaN and infinity raise ValueError."""
+    return (json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def load_json(path: Path) -> tuple[dict[str, Any], str]:
+    """A JSON object and the sha256 of the bytes it was read from. Raises ShardError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ShardError(f"{path} cannot be read ({error.strerror}); copy it again or {AGAIN}") from None
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ShardError(f"{path} is not a whole JSON object (cut short or damaged); delete it and {AGAIN}")
+    return value, hashlib.sha256(data).hexdigest()
+
+
+def load_receipt(path: Path) -> tuple[Receipt, str]:
+    """A shard's receipt and its file's sha256; `path` is the receipt's or its tar's. Raises ShardError."""
+    path = path.with_suffix(".json")
+    value, digest = load_json(path)
+    try:
+        receipt = _parse(value)
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
+        told = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ShardError(f"{path} is not a valid receipt ({told}); delete it and {AGAIN}") from None
+    if receipt.shard != path.with_suffix(".tar").name:
+        raise ShardError(f"{path} is the receipt of {receipt.shard}; put the right one back or {AGAIN}")
+    return receipt, digest
+
+
+def read_receipt(path: Path) -> Receipt:
+    return load_receipt(path)[0]
+
+
+def finished(tar: Path) -> Receipt | None:
+    """The shard's receipt if the shard was written to its end and its tar has the receipt's size, else None.
+
+    Reads no payload: a tar of the right size with other bytes passes (see `shards.verify.faults`).
+    """
+    try:
+        receipt = read_receipt(tar)
+        return receipt if not receipt.examples or tar.stat().st_size == receipt.bytes else None
+    except (ShardError, OSError):
+        return None
+
+
+def _parse(value: dict[str, Any]) -> Receipt:
+    """Checks what reading relies on; whatever is amiss raises one of the errors that load_receipt expects."""
+    if value["format"] != FORMAT:
+        raise ValueError(f"format is {value['format']}; this program reads {FORMAT}")
+    total = int(value["bytes"])
+    receipt = Receipt(
+        shard=str(value["shard"]),
+        bytes=total,
+        sha256=str(value["sha256"]),
+        blocks=tuple(value["blocks"]),
+        examples=tuple(_parse_entry(item, total) for item in value["examples"]),
+        statistics={role: value["statistics"][role] for role in ROLES},
+        fingerprint=dict(value["fingerprint"]),
+    )
+    if len(receipt.blocks) != -(-total // BLOCK_BYTES):
+        raise ValueError(f"{len(receipt.blocks)} block digests for {total} bytes")
+    return receipt
+
+
+def _parse_entry(value: dict[str, Any], total: int) -> Entry:
+    places = {name: value["members"][name] for name in MEMBERS}
+    members = {name: (int(offset), int(size)) for name, (offset, size) in places.items()}
+    shapes = {name: tuple(int(size) for size in value["shapes"][name]) for name in ARRAYS}
+    entry = Entry(str(value["id"]), members, dict(value["sources"]), shapes)
+    if not ID.fullmatch(entry.id):
+        raise ValueError(f"id {entry.id!r} does not match {ID.pattern}")
+    for name, (offset, size) in members.items():
+        if offset < 0 or size < 0 or offset + size > total:
+            raise ValueError(f"{entry.id}.{name} lies outside the tar")
+    for name, shape in shapes.items():
+        if min(shape) < 0 or npy_size(shape) != members[name][1]:
+            raise ValueError(f"{entry.id}.{name} has {members[name][1]} bytes, which is not shape {shape} in float16")
+    return entry
