@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+
+from train.config import Config, difference, load
+from train.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def written(tmp: Path, text: str) -> Path:
+    path = tmp / "c.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert load(written(tmp_path, "")) == Config()
+
+
+def test_the_demos_config_loads_and_tags_what_it_changes() -> None:
+    path = CONFIGS / "demo.yaml"
+    assert load(path).loop.steps >= 100
+    values = [line for line in path.read_text().splitlines() if ": " in line and not line.startswith("#")]
+    assert values and all("# [" in line for line in values)
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path: Path) -> None:
+    config = load(written(tmp_path, "optimiser: {learning_rate: 2e-4}"), ("adagp.step=1e-2", "seed=3"))
+    assert (config.optimiser.learning_rate, config.adagp.step, config.seed) == (2e-4, 1e-2, 3)
+
+
+def test_overrides_win_and_leave_their_neighbours(tmp_path: Path) -> None:
+    path = written(tmp_path, "loop: {steps: 10, checkpoint_every: 5}")
+    config = load(path, ("loop.steps=20", "optimiser.betas=[0.5, 0.9]"))
+    assert (config.loop.steps, config.loop.checkpoint_every, config.optimiser.betas) == (20, 5, (0.5, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("generator: {widht: 3}", (), r"generator\.widht is not a setting; did you mean generator\.width\?"),
+        ("loops: {steps: 3}", (), r"loops is not a setting; did you mean loop\?"),
+        ("generator: {width: 1.5}", (), r"generator\.width is 1\.5: .*integer"),
+        ("loop: {steps: ten}", (), r"loop\.steps is 'ten': .*integer"),
+        ("loop: {steps: 0}", (), r"loop\.steps is 0: .*greater than or equal to 1"),
+        ("loop: {tensorboard: 1}", (), r"loop\.tensorboard is 1: .*boolean"),
+        ("adagp: {rule: signed}", (), r"adagp\.rule is 'signed': .*'sign', 'proportional' or 'multiplicative'"),
+        ("generator: {heads: 3}", (), r"generator\.width is 512; it must be a multiple of 2 \* generator\.heads = 6"),
+        ("discriminator: {groups: 7}", (), r"discriminator\.groups is 7; it must divide .* 1536"),
+        ("adagp: {minimum: 2.0}", (), r"adagp\.gamma is 1\.0; it must lie between adagp\.minimum 2\.0"),
+        ("batches: {crop_frames: 60}", (), r"batches\.crop_frames is 60; .*must be a multiple of 16"),
+        ("generator: 3", (), r"generator is 3: .*"),
+        ("[1, 2]", (), r"holds a list; it must hold sections"),
+        ("a: [", (), r"is not YAML"),
+        ("", ("loop.steps",), r"--set 'loop\.steps' is not of the form a\.b=value"),
+        ("", ("loop.stepz=3",), r"loop\.stepz is not a setting; did you mean loop\.steps\?"),
+        ("seed: 3", ("seed.x=3",), r"seed is a value, not a section"),
+        ("", ("seed=[",), r"'\[' is not a YAML value"),
+    ],
+)
+def test_mistakes_are_told(tmp_path: Path, text: str, overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(written(tmp_path, text), overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml is not a file; .*demo\.yaml"):
+        load(tmp_path / "none.yaml")
+
+
+def test_differences_are_named() -> None:
+    other = Config.model_validate_json('{"seed": 1, "loop": {"steps": 5}, "optimiser": {"betas": [0.1, 0.9]}}')
+    assert difference(Config(), other, ignore=("loop.steps",)) == [
+        "seed is 0 there and 1 here",
+        "optimiser.betas is (0.0, 0.99) there and (0.1, 0.9) here",
+    ]

@@ -1,0 +1,97 @@
+import pytest
+import torch
+from torch import Tensor
+
+from train import config
+from train.generator import Generator
+
+DIM, CONTEXT, FRAMES = 5, 6, 20
+
+
+def stirred(blocks: int = 2) -> Generator:
+    """A generator none of whose parameters is zero, as after training."""
+    torch.manual_seed(0)
+    c = config.Generator(width=16, blocks=blocks, heads=2, noise_dim=3, context_frames=CONTEXT)
+    generator = Generator(c, DIM, classes=4)
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return generator.eval()
+
+
+def inputs(frames: int = FRAMES) -> tuple[Tensor, Tensor, Tensor]:
+    rng = torch.Generator().manual_seed(1)
+    return torch.randn(2, frames, DIM, generator=rng), torch.randn(2, frames, 3, generator=rng), torch.tensor([1, 4])
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, FRAMES])
+@torch.no_grad()
+def test_streamed_is_parallel_for_every_prefix_and_past_the_window(size: int) -> None:
+    generator, (mix, noise, instrument) = stirred(), inputs()
+    state, streamed = generator.init_state(2), []
+    for mix_part, noise_part in zip(mix.split(size, dim=1), noise.split(size, dim=1), strict=True):
+        out, state = generator.step(mix_part, noise_part, instrument, state)
+        streamed.append(out)
+    together = torch.cat(streamed, dim=1)
+    for prefix in range(1, FRAMES + 1):
+        whole = generator(mix[:, :prefix], noise[:, :prefix], instrument)
+        torch.testing.assert_close(together[:, :prefix], whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 6, 13])
+@torch.no_grad()
+def test_another_future_leaves_the_past_bit_equal(cut: int) -> None:
+    generator, (mix, noise, instrument) = stirred(), inputs()
+    other_mix, other_noise = mix.clone(), noise.clone()
+    other_mix[:, cut:] = 100 * torch.randn_like(other_mix[:, cut:])
+    other_noise[:, cut:] = torch.randn_like(other_noise[:, cut:])
+    before, after = generator(mix, noise, instrument), generator(other_mix, other_noise, instrument)
+    assert torch.equal(before[:, :cut], after[:, :cut])
+    assert not torch.isclose(before[:, cut:], after[:, cut:]).any(dim=-1).all()
+
+
+@torch.no_grad()
+def test_a_block_looks_back_context_frames_and_no_further() -> None:
+    generator, (mix, noise, instrument) = stirred(blocks=1), inputs()
+    other = mix.clone()
+    other[:, 3] += 1
+    changed = (generator(mix, noise, instrument) != generator(other, noise, instrument)).any(dim=-1).any(dim=0)
+    assert changed.nonzero()[:, 0].tolist() == list(range(3, 3 + CONTEXT))
+
+
+@torch.no_grad()
+def test_a_state_is_a_value_and_stays_small() -> None:
+    generator, (mix, noise, instrument) = stirred(), inputs()
+    _, state = generator.step(mix, noise, instrument, generator.init_state(2))
+    kept = [tensor.clone() for cache in state.caches for tensor in cache]
+    first, after = generator.step(mix[:, :1], noise[:, :1], instrument, state)
+    again, _ = generator.step(mix[:, :1], noise[:, :1], instrument, state)
+    assert torch.equal(first, again)
+    assert all(torch.equal(a, b) for a, b in zip(kept, [t for cache in state.caches for t in cache], strict=True))
+    assert after.position == FRAMES + 1
+    assert {tensor.shape[2] for cache in after.caches for tensor in cache} == {CONTEXT - 1}
+
+
+@torch.no_grad()
+def test_instrument_noise_and_mix_all_matter() -> None:
+    generator, (mix, noise, instrument) = stirred(), inputs()
+    out = generator(mix, noise, instrument)
+    for other in (
+        generator(mix, noise, instrument.flip(0)),
+        generator(mix, noise + 1, instrument),
+        generator(mix + 1, noise, instrument),
+    ):
+        assert (out - other).abs().max() > 1e-3
+
+
+def test_a_context_of_one_frame_streams_without_a_cache() -> None:
+    c = config.Generator(width=8, blocks=1, heads=1, noise_dim=3, context_frames=1)
+    generator, (mix, noise, instrument) = Generator(c, DIM, 4), inputs()
+    _, state = generator.step(mix, noise, instrument, generator.init_state(2))
+    assert state.caches[0][0].shape[2] == 0
+
+
+def test_every_parameter_learns() -> None:
+    generator, (mix, noise, instrument) = stirred(), inputs()
+    generator(mix, noise, instrument).square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in generator.parameters())

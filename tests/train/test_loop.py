@@ -1,0 +1,228 @@
+import json
+import signal
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from tests.train.made import example, identity_json, small, songs, write
+from train import checkpoint, loop
+from train.batches import Batch
+from train.errors import DataError, DivergedError, RunError, TrainError
+from train.loop import Game, discriminator_step, fit, generator_step, train_step
+from train.losses import discriminator_loss
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def toy(seed: int, size: int = 32, crop: int = 8, dim: int = 2) -> Batch:
+    """The target is what was heard, turned by a quarter."""
+    rng = torch.Generator().manual_seed(seed)
+    mix, noise = torch.randn(size, crop + 1, dim, generator=rng), torch.randn(size, crop, 3, generator=rng)
+    classes = torch.zeros(size, dtype=torch.int64)
+    return Batch(mix, torch.stack([-mix[:, :-1, 1], mix[:, :-1, 0]], dim=-1), noise, classes, classes, 0, 0)
+
+
+def test_the_accompaniment_comes_to_follow_the_mix() -> None:
+    config = small(
+        generator={"width": 32, "context_frames": 8},
+        discriminator={"width": 32},
+        adagp={"gamma": 0.05},
+        optimiser={"learning_rate": 2e-3, "warmup_steps": 10, "penalty_every": 4},
+    )
+    game = Game.new(config, 2, 1, torch.device("cpu"))
+    for step in range(80):
+        train_step(game, toy(2 * step), toy(2 * step + 1), step, config)
+    unseen = toy(10**6, size=200)
+    with torch.no_grad():
+        played = game.generator(unseen.heard, unseen.noise, unseen.generator_class)
+    right = (played - unseen.target).square().mean()
+    shuffled = (played - unseen.target.roll(1, dims=0)).square().mean()
+    assert right < 0.25 * shuffled
+
+
+@pytest.mark.parametrize(("step", "penalty"), [(0, "r1"), (1, None), (2, "r2")])
+def test_a_discriminator_step_descends_the_written_out_loss(step: int, penalty: str | None) -> None:
+    config = small(adagp={"gamma": 0.7})
+    game = Game.new(config, 2, 1, torch.device("cpu"))
+    warm = deepcopy(game)
+    for number in range(3):  # at first most of both networks is zero
+        train_step(warm, toy(number), toy(number + 9), number, config)
+    warm.gamma = 0.7
+    reference, batch = deepcopy(warm), toy(5)
+    measured = discriminator_step(warm, batch, step, config)
+
+    critic = reference.discriminator
+    with torch.no_grad():
+        fake = reference.generator(batch.mix[:, :-1], batch.noise, batch.generator_class)
+    sides = {"r1": batch.target.requires_grad_(), "r2": fake.requires_grad_()}
+    logits = {name: critic(x, batch.mix[:, 1:], batch.discriminator_class) for name, x in sides.items()}
+    loss = torch.log1p(torch.exp(-(logits["r1"] - logits["r2"]))).mean()
+    assert measured["loss_d"] == pytest.approx(loss.item(), abs=1e-6)
+    assert measured["advantage"] == pytest.approx((logits["r1"] - logits["r2"]).mean().item(), abs=1e-6)
+    assert {"r1", "r2"} & measured.keys() == ({penalty} if penalty else set())
+    if penalty:
+        (slope,) = torch.autograd.grad(logits[penalty].sum(), sides[penalty], create_graph=True)
+        squares = slope.flatten(1).square().sum(dim=1).mean()
+        assert measured[penalty] == pytest.approx(squares.item(), rel=1e-5)
+        loss = loss + 0.7 / 2 * 4 * squares  # every 2 steps one of the two: 4 times
+    loss.backward()
+    for found, wanted in zip(warm.discriminator.parameters(), critic.parameters(), strict=True):
+        expected = torch.zeros_like(wanted) if wanted.grad is None else wanted.grad
+        torch.testing.assert_close(found.grad, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_a_generator_step_leaves_the_discriminator_as_it_was() -> None:
+    config = small()
+    game = Game.new(config, 2, 1, torch.device("cpu"))
+    before = deepcopy(game)
+    generator_step(game, toy(0), 0, config)
+
+    def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+        return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+    assert same(game.discriminator, before.discriminator) and not same(game.generator, before.generator)
+    assert all(parameter.requires_grad for parameter in game.discriminator.parameters())
+
+
+def test_the_rate_warms_up_and_stays() -> None:
+    config = small(optimiser={"learning_rate": 1e-3, "warmup_steps": 4})
+    game = Game.new(config, 2, 1, torch.device("cpu"))
+    rates = [train_step(game, toy(0), toy(1), step, config)["learning_rate"] for step in range(6)]
+    assert rates == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3])
+
+
+def test_a_run_leaves_config_curves_and_checkpoint(tmp_path: Path) -> None:
+    data, run, said = songs(tmp_path / "out"), tmp_path / "run", []
+    assert fit(small(), data, run, say=said.append) == 4
+    assert "36 pairs of 3 songs; parameters: generator 0.01 M" in said[0]
+    assert yaml.safe_load((run / "config.yaml").read_text()) == json.loads(small().model_dump_json())
+    curves = rows(run)
+    assert [row["step"] for row in curves] == [1, 2, 3, 4]
+    wanted = {"loss_g", "loss_d", "advantage", "sign", "gamma", "grad_norm_d", "grad_norm_g", "learning_rate"}
+    wanted |= {"frames_per_s", "data_wait_s", "redraws", "silent"}
+    assert all(wanted <= row.keys() for row in curves)
+    assert [sorted({"r1", "r2"} & row.keys()) for row in curves] == [["r1"], [], ["r2"], []]
+    saved = checkpoint.load(run)
+    assert (saved.step, saved.codec, saved.targets) == (4, identity_json(), {"Piano": 12, "Bass": 12, "Percussive": 12})
+    assert (saved.loader["epoch"], saved.loader["position"]) == (0, 16)
+
+
+def flat(values: Any) -> list[Tensor]:
+    if isinstance(values, Tensor):
+        return [values]
+    inner = values.values() if isinstance(values, dict) else values if isinstance(values, list | tuple) else []
+    return [tensor for value in inner for tensor in flat(value)]
+
+
+def test_two_legs_are_one_run_bit_for_bit(tmp_path: Path) -> None:
+    data = songs(tmp_path / "out")
+    fit(small(loop={"steps": 7}), data, tmp_path / "whole")
+    said: list[str] = []
+    fit(small(loop={"steps": 3}), data, tmp_path / "legs")
+    fit(small(loop={"steps": 7}), data, tmp_path / "legs", say=said.append)
+    assert "going on from step 3" in said[0]
+    whole, legs = checkpoint.load(tmp_path / "whole"), checkpoint.load(tmp_path / "legs")
+    for name in ("generator", "discriminator", "generator_optimiser", "discriminator_optimiser"):
+        pairs = list(zip(flat(getattr(whole, name)), flat(getattr(legs, name)), strict=True))
+        assert pairs and all(torch.equal(a, b) for a, b in pairs)
+    assert (whole.gamma, whole.loader) == (legs.gamma, legs.loader)
+    clocks = {"frames_per_s", "data_wait_s"}
+    curves = [[{k: row[k] for k in row.keys() - clocks} for row in rows(tmp_path / run)] for run in ("whole", "legs")]
+    assert curves[0] == curves[1]
+
+
+def test_a_finished_run_says_so_and_does_nothing(tmp_path: Path) -> None:
+    data, run, said = songs(tmp_path / "out"), tmp_path / "run", []
+    fit(small(), data, run)
+    before = (run / "checkpoint.pt").stat().st_mtime_ns
+    assert fit(small(), data, run, say=said.append) == 4
+    assert said == [f"{run} is finished: 4 steps. To go on, raise loop.steps (--set loop.steps=N)."]
+    assert (run / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_curves_beyond_the_checkpoint_are_measured_again(tmp_path: Path) -> None:
+    data, run = songs(tmp_path / "out"), tmp_path / "run"
+    fit(small(loop={"steps": 2}), data, run)
+    with (run / "metrics.jsonl").open("a") as lines:
+        lines.write('{"step": 3, "loss_d": 99}\n{"step": 4, "lo')  # a killed run's
+    fit(small(), data, run)
+    assert [row["step"] for row in rows(run)] == [1, 2, 3, 4]
+    assert all(row["loss_d"] < 99 for row in rows(run))
+
+
+def test_ctrl_c_ends_the_step_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(game: Game, first: Batch, second: Batch, step: int, config: Any) -> dict[str, float]:
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return train_step(game, first, second, step, config)
+
+    monkeypatch.setattr(loop, "train_step", pressed)
+    before = signal.getsignal(signal.SIGINT)
+    assert fit(small(loop={"steps": 9, "checkpoint_every": 100}), songs(tmp_path / "out"), tmp_path / "run") == 3
+    assert checkpoint.load(tmp_path / "run").step == 3
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_interrupts_at_once() -> None:
+    with loop.stoppable() as stopped:
+        assert not stopped()
+        signal.raise_signal(signal.SIGINT)
+        assert stopped()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def spoilt(real: Tensor, fake: Tensor) -> Tensor:
+        calls.append(1)
+        return discriminator_loss(real, fake) * (float("nan") if len(calls) == 4 else 1.0)
+
+    monkeypatch.setattr(loop, "discriminator_loss", spoilt)
+    message = r"discriminator's loss is nan, .* at step 4; .*checkpoint\.pt is the last good checkpoint \(step 2\)\."
+    with pytest.raises(DivergedError, match=message):
+        fit(small(loop={"steps": 9}), songs(tmp_path / "out"), tmp_path / "run")
+    saved = checkpoint.load(tmp_path / "run")
+    assert saved.step == 2 and all(tensor.isfinite().all() for tensor in saved.discriminator.values())
+
+
+def test_before_the_first_checkpoint_there_is_none_to_name(tmp_path: Path) -> None:
+    wild = small(optimiser={"learning_rate": 1e30}, loop={"steps": 50, "checkpoint_every": 50})
+    with pytest.raises(DivergedError, match=r"there is no checkpoint yet\. Start another run with a lower"):
+        fit(wild, songs(tmp_path / "out"), tmp_path / "run")
+
+
+def test_too_few_pairs_are_told(tmp_path: Path) -> None:
+    data = write(tmp_path / "out", [example("a", stems=2, frames=12)])
+    with pytest.raises(DataError, match=r"holds 2 pairs, and a step takes 2 \* batches\.batch_size = 4; .* at most 1"):
+        fit(small(), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_data_is_refused(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    fit(small(), songs(tmp_path / "out"), run)
+    other = write(tmp_path / "other", [example("a", frames=80)], codec=identity_json(weights="v"))
+    with pytest.raises(RunError, match=r"codec is not the one .*: weights v here, w there"):
+        fit(small(), other, run)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_told(tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match=r"--device is cuda, and torch finds no CUDA GPU here; use --device cpu"):
+        fit(small(), tmp_path, tmp_path / "run", device="cuda")
+
+
+def test_tensorboard_gets_the_curves_where_wanted(tmp_path: Path) -> None:
+    fit(small(loop={"steps": 2, "tensorboard": True}), songs(tmp_path / "out"), tmp_path / "run")
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))

@@ -1,0 +1,116 @@
+"""The run folder: config.yaml, checkpoint.pt and metrics.jsonl; written whole or not at all, and never mixed up."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from shards.generations import atomic
+from train.batches import Scale
+from train.config import Config, difference, parse
+from train.errors import ConfigError, RunError
+from train.generator import Generator
+
+FORMAT = 1
+# what of a codec must agree, for latents of the one to mean anything to a network trained on the other
+IDENTITY = ("name", "weights", "dim", "hop", "sample_rate", "channels")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that training needs to go on, and all that playing needs, after `step` finished steps."""
+
+    step: int
+    config: Config
+    codec: dict[str, Any]  # the dataset's codec identity
+    generation: str  # the dataset's
+    classes: tuple[str, ...]
+    targets: dict[str, int]  # pairs a class: what the generator was asked to play
+    mix_scale: Scale
+    target_scale: Scale
+    gamma: float
+    loader: dict[str, int]
+    generator: dict[str, Tensor]
+    discriminator: dict[str, Tensor]
+    generator_optimiser: dict[str, Any]
+    discriminator_optimiser: dict[str, Any]
+
+    def player(self) -> Generator:
+        """The generator, ready to play."""
+        network = Generator(self.config.generator, self.codec["dim"], len(self.classes))
+        network.load_state_dict(self.generator)
+        return network.eval().requires_grad_(False)
+
+
+def save(checkpoint: Checkpoint, run: Path) -> None:
+    """Replace RUN/checkpoint.pt in one go: a crash leaves the old one or the new one."""
+    values = {
+        **vars(checkpoint),
+        "format": FORMAT,
+        "config": json.dumps(checkpoint.config.model_dump()),
+        "mix_scale": vars(checkpoint.mix_scale),
+        "target_scale": vars(checkpoint.target_scale),
+    }
+    with atomic(run / "checkpoint.pt") as file:
+        torch.save(values, file)
+
+
+def load(run: Path, device: str = "cpu") -> Checkpoint:
+    """The run's checkpoint. Raises RunError where there is none, or not a whole one."""
+    path = run / "checkpoint.pt"
+    if not path.is_file():
+        raise RunError(f"{run} has no checkpoint.pt; `train fit CONFIG --data O --run {run}` makes one")
+    try:
+        values = torch.load(path, map_location=device, weights_only=True)
+        if values.pop("format") != FORMAT:
+            raise RunError(f"{path} is of another format than {FORMAT}; train again with this greenroom")
+        scales = {name: Scale(**values[name]) for name in ("mix_scale", "target_scale")}
+        return Checkpoint(**{**values, **scales, "config": parse(json.loads(values["config"]), str(path))})
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ValueError) as error:
+        reason = str(error).split("\n")[0][:120]
+        raise RunError(f"{path} cannot be read ({reason}); delete it and train again, or restore a copy") from None
+    except ConfigError as error:
+        raise RunError(f"{path} was written by another greenroom: {error}") from None
+
+
+def resume(run: Path, config: Config, codec: dict[str, Any], generation: str) -> Checkpoint | None:
+    """Make or re-enter the run folder: its checkpoint if it has one. Raises RunError for a run of other settings.
+
+    Only how long to go on may change (`loop.*`); the learning rate has no schedule that depends on it.
+    """
+    saved = load(run) if (run / "checkpoint.pt").exists() else None
+    if saved:
+        free = tuple(f"loop.{name}" for name in type(config.loop).model_fields)
+        if changes := difference(saved.config, config, ignore=free):
+            raise RunError(f"{run} is a run of another config: {'; '.join(changes)}; choose another --run")
+        check_codec(saved, codec, "the dataset")
+        if saved.generation != generation:
+            raise RunError(
+                f"{run} was trained on generation {saved.generation}, and the dataset is {generation}; "
+                "choose another --run"
+            )
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{run} cannot be made a folder ({error.strerror}); choose another --run") from None
+    values = json.loads(json.dumps(config.model_dump()))  # plain lists, no tuples
+    (run / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    return saved
+
+
+def check_codec(saved: Checkpoint, codec: dict[str, Any], whose: str) -> None:
+    """Raises RunError, naming what differs, unless latents of `codec` are what the checkpoint was trained on."""
+    differ = [key for key in IDENTITY if saved.codec[key] != codec[key]]
+    if differ:
+        raise RunError(
+            f"{whose}'s codec is not the one that the checkpoint was trained on: "
+            f"{'; '.join(f'{key} {codec[key]} here, {saved.codec[key]} there' for key in differ)}; "
+            "use the codec of the training data, or train again"
+        )

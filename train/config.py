@@ -1,0 +1,206 @@
+"""What a training config may say: strict, frozen, every number tagged by where it comes from.
+
+[S] stated in LiveBand's paper, [C] read in a named project's code, [D] derived from stated numbers, [I] inferred or
+ours. Most of LiveBand's hyper-parameters are not published; none tagged [I] may be called the paper's.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from train.errors import ConfigError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Batches(Section):
+    crop_frames: Count = 128  # [I] 11.9 s; divisible by 2 ** (discriminator.levels - 1)
+    anticipation_frames: Natural = 1  # [D] 0, 1, 11 are the paper's tau of 0, 0.1, 1 s
+    batch_size: Count = 128  # [S]
+    silence_db: float = -60.0  # [C] SMG: a 50 Hz frame above it is active
+    active_share: Share = 0.5  # [C] SMG: of the crop, in the mix and in the shifted target
+    redraws: Natural = 16  # [C] SMG: so many more mixes are tried before a silent one is kept, and counted
+
+
+class Generator(Section):
+    width: Count = 512  # [C] CoDiCodec
+    blocks: Count = 12  # [C] CoDiCodec
+    heads: Count = 4  # [C] CoDiCodec: head dim 128
+    mlp_mult: Annotated[int, Field(ge=2, multiple_of=2)] = 4  # [C] CoDiCodec: hidden and gate together
+    noise_dim: Count = 64  # [C] R3GAN's z
+    context_frames: Count = 128  # [I] attention window, the frame itself included
+    class_dropout: Share = 0.1  # [I] a probability for each network is stated, its value is not
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"generator.width is {self.width}; it must be a multiple of 2 * generator.heads = {2 * self.heads}, "
+                "because rotary positions turn pairs within a head"
+            )
+        return self
+
+
+class Discriminator(Section):
+    width: Count = 768  # [C] R3GAN; "fixed width" is stated, its value is not
+    groups: Count = 96  # [C] R3GAN
+    blocks_per_level: Count = 2  # [C] R3GAN
+    levels: Count = 5  # [S]
+    class_dropout: Share = 0.1  # [I]
+    alignment: Literal["wall", "generator"] = "wall"  # [I] target beside the mix sounding with it, or the one it heard
+
+    @model_validator(mode="after")
+    def _groups_divide(self) -> Self:
+        if (2 * self.width) % self.groups:
+            raise ValueError(
+                f"discriminator.groups is {self.groups}; it must divide 2 * discriminator.width = {2 * self.width}"
+            )
+        return self
+
+
+class AdaGP(Section):
+    rule: Literal["sign", "proportional", "multiplicative"] = "sign"  # [I] the form; the direction is stated
+    advantage: float = 1.0  # [I] a*, the gap of logits that gamma steers towards
+    step: Annotated[float, Field(ge=0)] = 1e-3  # [I] a "fixed step size" is stated; 0 keeps gamma fixed
+    gamma: Positive = 1.0  # [I] where it starts
+    minimum: Positive = 1e-4  # [I]
+    maximum: Positive = 100.0  # [I]
+
+    @model_validator(mode="after")
+    def _gamma_between(self) -> Self:
+        if not self.minimum <= self.gamma <= self.maximum:
+            raise ValueError(
+                f"adagp.gamma is {self.gamma}; it must lie between adagp.minimum {self.minimum} "
+                f"and adagp.maximum {self.maximum}"
+            )
+        return self
+
+
+class Optimiser(Section):
+    learning_rate: Positive = 2e-4  # [C] R3GAN's first; that it is fixed is stated
+    betas: tuple[Share, Share] = (0.0, 0.99)  # [C] R3GAN
+    warmup_steps: Natural = 1000  # [S]
+    penalty_every: Count = 8  # [C] R3GAN's authors, issue 9; 1 is R3GAN itself: both penalties at every step
+
+
+class Loop(Section):
+    steps: Count = 750_000  # [S]
+    checkpoint_every: Count = 1000  # [I]
+    tensorboard: bool = False
+
+
+class Config(Section):
+    seed: Natural = 0
+    batches: Batches = Batches()
+    generator: Generator = Generator()
+    discriminator: Discriminator = Discriminator()
+    adagp: AdaGP = AdaGP()
+    optimiser: Optimiser = Optimiser()
+    loop: Loop = Loop()
+
+    @model_validator(mode="after")
+    def _crop_divides(self) -> Self:
+        divisor = 2 ** (self.discriminator.levels - 1)
+        if self.batches.crop_frames % divisor:
+            raise ValueError(
+                f"batches.crop_frames is {self.batches.crop_frames}; discriminator.levels = "
+                f"{self.discriminator.levels} halve it {self.discriminator.levels - 1} times, "
+                f"so it must be a multiple of {divisor}"
+            )
+        return self
+
+
+class _Yaml(yaml.SafeLoader):
+    """SafeLoader that reads 2e-4 as the number it looks like; YAML 1.1 wants 2.0e-4."""
+
+
+_Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), [*"-+0123456789"])
+
+
+def load(path: Path, overrides: tuple[str, ...] = ()) -> Config:
+    """Defaults, under the YAML file, under `a.b=c` overrides. Raises ConfigError, one line a mistake."""
+    if not path.is_file():
+        raise ConfigError(f"config {path} is not a file; configs/ of the repository holds some, such as demo.yaml")
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Yaml)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path} is not YAML: {' '.join(str(error).split())}") from None
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise ConfigError(f"config {path} holds a {type(values).__name__}; it must hold sections such as `generator:`")
+    for override in overrides:
+        _override(values, override)
+    return parse(values, str(path))
+
+
+def parse(values: dict[str, Any], where: str) -> Config:
+    """The config of plain values, for instance those that a checkpoint holds. Raises ConfigError."""
+    try:
+        # by way of JSON, where strict pydantic takes a list for a tuple
+        return Config.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(mistake) for mistake in error.errors()) + f" ({where})") from None
+
+
+def difference(old: Config, new: Config, ignore: tuple[str, ...] = ()) -> list[str]:
+    """What separates two configs, as "a.b is 1 there and 2 here"."""
+    there, here = _flat(old.model_dump()), _flat(new.model_dump())
+    changed = [key for key in here if key not in ignore and there[key] != here[key]]
+    return [f"{key} is {there[key]} there and {here[key]} here" for key in changed]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise ConfigError(f"--set {override!r} is not of the form a.b=value, such as loop.steps=100")
+    *sections, key = dotted.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override!r}: {section} is a value, not a section")
+    try:
+        values[key] = yaml.load(text, _Yaml)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value") from None
+
+
+def _explain(mistake: Any) -> str:
+    place = [str(part) for part in mistake["loc"]]
+    name = ".".join(place)
+    if mistake["type"] == "extra_forbidden":
+        known = list(_model_at(place[:-1]).model_fields)
+        near = difflib.get_close_matches(place[-1], known, 1, 0.0)
+        return f"{name} is not a setting; did you mean {'.'.join([*place[:-1], *near])}?"
+    message = mistake["msg"].removeprefix("Value error, ")
+    return message if not name or mistake["type"] == "value_error" else f"{name} is {mistake['input']!r}: {message}"
+
+
+def _model_at(place: list[str]) -> type[BaseModel]:
+    model: type[BaseModel] = Config
+    for part in place:
+        annotation = model.model_fields[part].annotation
+        assert isinstance(annotation, type)
+        model = annotation
+    return model

@@ -1,0 +1,46 @@
+"""What training measured: RUN/metrics.jsonl, one line a step, and TensorBoard's files if wanted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TextIO
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+@dataclass(frozen=True)
+class Curves:
+    lines: TextIO
+    board: SummaryWriter | None
+
+    @classmethod
+    @contextmanager
+    def open(cls, run: Path, step: int, tensorboard: bool) -> Iterator[Self]:
+        """Curves that go on after `step`: what a killed run measured beyond its checkpoint is dropped."""
+        path = run / "metrics.jsonl"
+        old = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+        kept = [line for line in old[:step] if line.endswith("\n")]
+        board = _board(run / "tensorboard", step) if tensorboard else None
+        with path.open("w", encoding="utf-8") as lines:
+            lines.writelines(kept)
+            yield cls(lines, board)
+        if board:
+            board.close()
+
+    def write(self, step: int, row: dict[str, float]) -> None:
+        """`step` counts finished steps, from 1."""
+        self.lines.write(json.dumps({"step": step, **row}) + "\n")
+        self.lines.flush()
+        for name, value in row.items() if self.board else ():
+            self.board.add_scalar(name, value, step)  # type: ignore[union-attr]
+
+
+def _board(folder: Path, step: int) -> SummaryWriter:
+    from torch.utils.tensorboard import SummaryWriter  # slow to import, and seldom wanted
+
+    return SummaryWriter(str(folder), purge_step=step + 1)
