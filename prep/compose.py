@@ -1,8 +1,8 @@
 """Writes original General MIDI songs, so that nothing has to be downloaded to try or to test the rest.
 
 A song is drawn whole (`composition.form`), played part by part against its chords (`composition.rhythm`, `.harmony`,
-`.melody`), and performed here: swing, small deviations of time and force, pedal, swells and bends. Its bytes follow from
-the seed and its number alone.
+`.melody`), and performed here: swing, small deviations of time and force, pedal, swells and bends. Its bytes follow
+from the seed and its number alone.
 """
 
 import os

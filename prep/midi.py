@@ -17,6 +17,8 @@ from prep.errors import Reject
 from prep.instruments import DRUMS
 
 DRUM_CHANNEL = 9
+# a pass holds every stem in memory, and no song lasts longer: what does is a broken tempo or a stray note
+MAX_S = 1200.0
 _CONTROLS = ("control_change", "pitchwheel", "aftertouch")
 _BANK_MSB, _BANK_LSB = 0, 32
 # General MIDI 2 selects rhythm and melody by bank 120 and 121; XG selects its drum kits by bank 127
@@ -33,7 +35,7 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """One instrument. `program` is 0 to 127, or 128 for drums, whose kit `preset` then names; `bank` is 0 for plain GM."""
+    """One instrument. `program` is 0 to 127, or 128 for drums, whose kit is then `preset`; `bank` is 0 for plain GM."""
 
     name: str
     channel: int
@@ -62,7 +64,7 @@ class _Key(NamedTuple):
     preset: int
 
 
-def read_song(path: Path, max_s: float = 3600.0) -> Song | Reject:
+def read_song(path: Path, max_s: float = MAX_S) -> Song | Reject:
     """Parts in order of track and channel; a file that cannot be rendered is a `Reject`, whatever its bytes."""
     try:
         file = mido.MidiFile(path, clip=True)
@@ -86,7 +88,7 @@ def read_song(path: Path, max_s: float = 3600.0) -> Song | Reject:
 
 
 def write_part(path: Path, song: Song, part: Part) -> None:
-    """One part as a MIDI file of its own, with the song's tempi; drums on channel 10 whatever channel they came from."""
+    """One part as a MIDI file of its own, with the song's tempi; drums on channel 10, whatever channel they were on."""
     channel = DRUM_CHANNEL if part.program == DRUMS else (part.channel if part.channel != DRUM_CHANNEL else 0)
     file = mido.MidiFile(type=1, ticks_per_beat=song.ticks_per_beat)
     file.tracks.append(_track(list(song.meta)))

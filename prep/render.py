@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -42,8 +43,9 @@ class SilentStem:
 
 @dataclass(frozen=True)
 class RenderSummary:
-    """`songs` is the number of MIDI files found, each of them in `rendered` (by split) or in `rejected`. `audio_s` is
-    the length of all mixes; `seconds` is the time that this run took."""
+    """`songs` is the number of MIDI files found, each of them in `rendered` (by split, where there is one) or in
+    `rejected`. `audio_s` is the length of all mixes, `seconds` the time that this run took; `fallbacks` counts stems
+    whose bank the SoundFont lacks, as far as this run rendered them."""
 
     songs: int
     rendered: dict[str, int]
@@ -57,13 +59,14 @@ class RenderSummary:
 
     def lines(self) -> list[str]:
         """For a person, a line each."""
-        splits = ", ".join(f"{count} {split}" for split, count in self.rendered.items())
+        splits = ", ".join(f"{count} {split}" for split, count in self.rendered.items()) or "none"
         total = sum(self.rendered.values())
         lines = [f"{total} of {self.songs} songs: {splits}; {self.stems} stems, {self.audio_s / 3600:.2f} h of mixes"]
         if self.already_done:
             lines.append("all of it was there already; nothing was rendered")
         else:
-            lines.append(f"rendered in {self.seconds:.1f} s, {self.audio_s / max(self.seconds, 1e-9):.0f} times real time")
+            speed = self.audio_s / max(self.seconds, 1e-9)
+            lines.append(f"rendered in {self.seconds:.1f} s, {speed:.0f} times real time")
         if self.fallbacks:
             lines.append(f"{self.fallbacks} stems ask for a bank that the SoundFont lacks: played by the plain preset")
         lines += [f"silent: {s.track}/{s.stem}, program {s.program} has no sound" for s in self.silent]
@@ -117,10 +120,11 @@ def assign_splits(digests: dict[str, str]) -> dict[str, str]:
     order = sorted(place, key=lambda digest: (place[digest], digest))
     split = {d: "test" if place[d] < _TEST else "validation" if place[d] < _VALIDATION else "train" for d in order}
     if len(order) >= 3:
-        for wanted, donors in (("test", order), ("validation", order[1:]), ("train", order[::-1])):
-            if wanted not in split.values():
-                # the nearest song whose own split keeps another one
-                spare = next(d for d in donors if sum(s == split[d] for s in split.values()) > 1 or wanted == "test")
+        counts = Counter(split.values())
+        for wanted, nearest in (("test", order), ("validation", order), ("train", order[::-1])):
+            if not counts[wanted]:
+                spare = next(digest for digest in nearest if counts[split[digest]] > 1)
+                counts.update({split[spare]: -1, wanted: 1})
                 split[spare] = wanted
     return {name: split[digest] for name, digest in digests.items()}
 
@@ -182,7 +186,7 @@ def _plan(
     seed: int,
     workers: int,
 ) -> tuple[dict[str, Reject], list[Job]]:
-    verdicts = {path: verdict for path, verdict in _each(_verdict, list(found.values()), workers, None)}
+    verdicts = dict(_each(_verdict, list(found.values()), workers, None))
     rejects = {name: verdict for name, path in found.items() if (verdict := verdicts[path]) is not None}
     splits = assign_splits({name: digest for name, digest in digests.items() if name not in rejects})
     jobs = [
@@ -199,7 +203,11 @@ def _verdict(path: Path) -> Reject | None:
 
 
 def _render_or_read(job: Job) -> Rendered | Reject:
-    return read_rendered(job.folder) if job.folder.is_dir() else render_song(job)
+    try:
+        return read_rendered(job.folder) if job.folder.is_dir() else render_song(job)
+    except Exception as error:
+        error.add_note(f"while rendering {job.source}")
+        raise
 
 
 def _each(
@@ -248,7 +256,7 @@ def _summary(record: dict[str, Any], midi_dir: Path, seconds: float, already_don
     done = [row for row in rows.values() if "rejected" not in row]
     return RenderSummary(
         songs=len(rows),
-        rendered={split: sum(row["split"] == split for row in done) for split in SPLITS},
+        rendered={split: count for split in SPLITS if (count := sum(row["split"] == split for row in done))},
         stems=sum(row["stems"] for row in done),
         audio_s=sum(row["audio_s"] for row in done),
         seconds=seconds,

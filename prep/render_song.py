@@ -1,33 +1,32 @@
 """One MIDI file to one Track folder of Slakh2100's layout (FACTS 7.1, 7.4).
 
 Levels follow slakh-generation: each stem is brought to a peak of 0.8, measured, and normalised to -13 LUFS; then all
-stems and their sum take one gain, so that the mix peaks at -1 dBFS or below. Loudness is that of the file's own channels.
+stems and their sum take one gain, so that the mix peaks at -1 dBFS or below. Loudness is that of the file's channels.
 """
 
 import hashlib
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pretty_midi
-import pyloudnorm
 import soundfile
 import yaml
 from numpy.typing import NDArray
 
+from prep.draws import rng_for
 from prep.errors import Reject
 from prep.instruments import DRUMS, slakh_class
 from prep.midi import Part, Song, read_song, write_part
+from prep.stages.loudness import integrated_lufs
 from prep.stages.render import render
 
 RATE_HZ = 44100
 STEM_PEAK = 0.8
 STEM_LUFS = -13.0
 TARGET_PEAK_DBFS = -1.0
-_BLOCK_S = 0.4  # BS.1770's gating block, the shortest audio that has a loudness
 _HALF_LSB = 2.0**-16
 _CEILING = 10.0 ** (TARGET_PEAK_DBFS / 20.0)
 
@@ -69,9 +68,9 @@ def render_song(job: Job) -> Rendered | Reject:
     if isinstance(song, Reject):
         return song
     uuid = hashlib.md5(job.source.read_bytes()).hexdigest()
-    fonts = [_draw(job.soundfonts, job.seed, uuid, stem_name(i)) for i in range(len(song.parts))]
-    rendering = render(song.parts, fonts, RATE_HZ)
-    stems = _to_channels(rendering.stems, job.channels)
+    fonts = [_draw(job, f"{uuid}/{stem_name(i)}") for i in range(len(song.parts))]
+    rendering = render(song.parts, fonts, job.channels, RATE_HZ)
+    stems = rendering.stems
     levels = [_normalise(stem) for stem in stems]
     audible = [i for i, level in enumerate(levels) if level is not None]
     if len(audible) < 2:
@@ -103,27 +102,8 @@ def stem_name(i: int) -> str:
     return f"S{i:02d}"
 
 
-def loudness_lufs(audio: NDArray[np.float32]) -> float:
-    """BS.1770-4 integrated loudness of (channels, samples); what is shorter than a block is padded to one, and
-    silence is -inf."""
-    pad = max(0, round(_BLOCK_S * RATE_HZ) + 1 - audio.shape[1])
-    padded = np.pad(audio, ((0, 0), (0, pad))) if pad else audio
-    if not padded.any():
-        return -np.inf
-    return float(pyloudnorm.Meter(RATE_HZ, filter_class="DeMan").integrated_loudness(padded.T))
-
-
-def _draw(soundfonts: Sequence[Path], seed: int, uuid: str, stem: str) -> Path:
-    digest = hashlib.sha256(f"{seed}/{uuid}/{stem}/soundfont".encode()).digest()
-    return soundfonts[int.from_bytes(digest[:8], "big") % len(soundfonts)]
-
-
-def _to_channels(stems: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    if channels == 2:
-        return stems
-    for stem in stems:
-        stem[0] = (stem[0] + stem[1]) / 2
-    return stems[:, :1]
+def _draw(job: Job, stem: str) -> Path:
+    return job.soundfonts[int(rng_for(job.seed, stem, "soundfont").integers(len(job.soundfonts)))]
 
 
 def _normalise(stem: NDArray[np.float32]) -> float | None:
@@ -133,7 +113,7 @@ def _normalise(stem: NDArray[np.float32]) -> float | None:
         return None
     # the peak comes first, as in Slakh, and so even a faint click is above the loudness gate of -70 LUFS
     stem *= STEM_PEAK / peak
-    loudness = loudness_lufs(stem)
+    loudness = integrated_lufs(stem, RATE_HZ)
     stem *= 10.0 ** ((STEM_LUFS - loudness) / 20.0)
     return loudness
 

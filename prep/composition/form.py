@@ -15,8 +15,10 @@ _MANNERS = {
     "sparkle": ("up", "updown", "down"),
     "brass": ("stabs", "riff"),
 }
-_PAN = {"drums": 0, "bass": 0, "lead": 8, "keys": 28, "guitar": 30, "pad": 20, "counter": 34, "sparkle": 40, "brass": 26}
+# the most that a role is drawn to one side
+_PAN = {"lead": 8, "keys": 28, "guitar": 30, "pad": 20, "counter": 34, "sparkle": 40, "brass": 26}
 _VOLUME = {"drums": 108, "bass": 106, "lead": 110, "keys": 96, "guitar": 94, "pad": 84, "counter": 90, "sparkle": 88}
+_PLAIN_VOLUME = 92
 
 
 def plan_song(seed: int, number: int, short: bool = False) -> Song:
@@ -50,10 +52,11 @@ def _players(rng: np.random.Generator, style: Style) -> tuple[Player, ...]:
     for role in roles:
         options = [p for p in style.palette[role] if role == "drums" or p not in taken] or list(style.palette[role])
         program = pick(rng, options)
-        manners = style.bass if role == "bass" else style.comping if role in ("keys", "guitar") else _MANNERS.get(role, ("",))
+        manners = {"bass": style.bass, "keys": style.comping, "guitar": style.comping, **_MANNERS}.get(role, ("",))
         side = 1 if rng.random() < 0.5 else -1
-        pan = 64 + side * int(rng.integers(_PAN[role] // 3, _PAN[role] + 1))
-        volume = _VOLUME.get(role, 92) + int(rng.integers(-8, 9))
+        widest = _PAN.get(role, 0)
+        pan = 64 + side * int(rng.integers(widest // 3, widest + 1))
+        volume = _VOLUME.get(role, _PLAIN_VOLUME) + int(rng.integers(-8, 9))
         players.append(Player(role, program, pick(rng, manners), pan, volume))
         if role != "drums":
             taken.add(program)

@@ -1,5 +1,7 @@
 """Drums and bass."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from prep.composition.song import Note, Player, Section, Song, Span, pick
@@ -81,7 +83,7 @@ def _bars(span: Span, section_start: int, steps: int) -> list[tuple[int, int]]:
     """The pieces of a chord that lie within one bar each."""
     edges = [s for s in range(section_start, span.end + steps, steps) if span.start < s < span.end]
     bounds = [span.start, *edges, span.end]
-    return list(zip(bounds, bounds[1:], strict=False))
+    return list(pairwise(bounds))
 
 
 def _root(span: Span) -> int:

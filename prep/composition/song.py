@@ -1,6 +1,5 @@
 """The nouns of composition: what a song is before anyone plays. Time is counted in steps, sixteenth notes."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -9,6 +8,7 @@ import numpy as np
 
 from prep.composition.styles import Metre, Style
 from prep.composition.theory import Chord
+from prep.draws import rng_for
 
 _T = TypeVar("_T")
 
@@ -103,8 +103,7 @@ class Song:
 
 
 def generator(seed: int, number: int, *keys: str) -> np.random.Generator:
-    digest = hashlib.sha256("/".join((str(seed), str(number), *keys)).encode()).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
+    return rng_for(seed, f"song{number:05d}", "/".join(keys))
 
 
 def pick(rng: np.random.Generator, options: Sequence[_T]) -> _T:

@@ -36,11 +36,13 @@ GROOVES: dict[str, dict[str, tuple[Groove, ...]]] = {
     "rock": {
         "4/4": (
             {KICK: "x.......x.o.....", SNARE: "....x.......x...", CLOSED_HAT: "x.o.x.o.x.o.x.o."},
-            {KICK: "x.....o.x.......", SNARE: "....x.......x..-", CLOSED_HAT: "x.o.x.o.x.o.x.o.", OPEN_HAT: "..............o."},
+            {KICK: "x.....o.x.......", SNARE: "....x.......x..-", CLOSED_HAT: "x.o.x.o.x.o.x.o.",
+             OPEN_HAT: "..............o."},
             {KICK: "x..o....x.o...o.", SNARE: "....x..-....x...", RIDE: "x...x.o.x...x.o."},
         ),
         "12/8": (
-            {KICK: "x...........x...o.......", SNARE: "......x...........x.....", CLOSED_HAT: "x.o.o.x.o.o.x.o.o.x.o.o."},
+            {KICK: "x...........x...o.......", SNARE: "......x...........x.....",
+             CLOSED_HAT: "x.o.o.x.o.o.x.o.o.x.o.o."},
         ),
         "5/4": (
             {KICK: "x.....o.x.......o...", SNARE: "....x.......x.......", CLOSED_HAT: "x.o.x.o.x.o.x.o.x.o."},
@@ -75,38 +77,47 @@ GROOVES: dict[str, dict[str, tuple[Groove, ...]]] = {
     "funk": {
         "4/4": (
             {KICK: "x.o...o...o..o..", SNARE: "....x..-.-..x..-", CLOSED_HAT: "x-o-x-o-x-o-x-o-"},
-            {KICK: "x..o..o...x.....", SNARE: "....x..-.-.-x...", CLOSED_HAT: "x.oox.oox.oox.o.", OPEN_HAT: "..............x."},
+            {KICK: "x..o..o...x.....", SNARE: "....x..-.-.-x...", CLOSED_HAT: "x.oox.oox.oox.o.",
+             OPEN_HAT: "..............x."},
         ),
     },
     "dance": {
         "4/4": (
-            {KICK: "x...x...x...x...", CLAP: "....x.......x...", OPEN_HAT: "..x...x...x...x.", CLOSED_HAT: "o.-oo.-oo.-oo.-o"},
-            {KICK: "x...x...x...x.o.", CLAP: "....x.......x..-", OPEN_HAT: "..o...o...o...o.", SHAKER: "-o-o-o-o-o-o-o-o"},
+            {KICK: "x...x...x...x...", CLAP: "....x.......x...", OPEN_HAT: "..x...x...x...x.",
+             CLOSED_HAT: "o.-oo.-oo.-oo.-o"},
+            {KICK: "x...x...x...x.o.", CLAP: "....x.......x..-", OPEN_HAT: "..o...o...o...o.",
+             SHAKER: "-o-o-o-o-o-o-o-o"},
         ),
     },
     "swing": {
         "4/4": (
-            {RIDE: "x...x.o.x...x.o.", PEDAL_HAT: "....o.......o...", KICK: "-.............-.", SNARE: "......-........."},
-            {RIDE: "x...x.o.x...x.o.", PEDAL_HAT: "....o.......o...", KICK: "-...-...-...-...", SNARE: "..........-....."},
+            {RIDE: "x...x.o.x...x.o.", PEDAL_HAT: "....o.......o...", KICK: "-.............-.",
+             SNARE: "......-........."},
+            {RIDE: "x...x.o.x...x.o.", PEDAL_HAT: "....o.......o...", KICK: "-...-...-...-...",
+             SNARE: "..........-....."},
         ),
         "3/4": (
             {RIDE: "x...x.o.x...", PEDAL_HAT: "....o...o...", KICK: "o...........", SNARE: "......-....."},
         ),
         "5/4": (
-            {RIDE: "x...x.o.x...x...x...", PEDAL_HAT: "....o...........o...", KICK: "o...........o.......", SNARE: "..........-.....-..."},
+            {RIDE: "x...x.o.x...x...x...", PEDAL_HAT: "....o...........o...", KICK: "o...........o.......",
+             SNARE: "..........-.....-..."},
         ),
     },
     "latin": {
         "4/4": (
             {KICK: "o..oo..oo..oo..o", RIM: "x..o..x...o..x..", CLOSED_HAT: "o-o-o-o-o-o-o-o-"},
-            {KICK: "o.....o.o.....o.", CLAVES: "x..o..x...o.x...", HIGH_CONGA: "..o.....-.o.....", LOW_CONGA: "......oo......oo", SHAKER: "o-oxo-oxo-oxo-ox"},
-            {KICK: "o.......o.......", COWBELL: "x.o.x.o.x.o.x.o.", HIGH_CONGA: "..x.....o.x.....", LOW_CONGA: "......oo......oo", RIM: "...x..x........."},
+            {KICK: "o.....o.o.....o.", CLAVES: "x..o..x...o.x...", HIGH_CONGA: "..o.....-.o.....",
+             LOW_CONGA: "......oo......oo", SHAKER: "o-oxo-oxo-oxo-ox"},
+            {KICK: "o.......o.......", COWBELL: "x.o.x.o.x.o.x.o.", HIGH_CONGA: "..x.....o.x.....",
+             LOW_CONGA: "......oo......oo", RIM: "...x..x........."},
         ),
     },
     "reggae": {
         "4/4": (
             {KICK: "........x.......", RIM: "........x.......", CLOSED_HAT: "o.x.o.x.o.x.o.x."},
-            {KICK: "x.......x.......", RIM: "........x.....-.", CLOSED_HAT: "..x...x...x...x.", TAMBOURINE: "....o.......o..."},
+            {KICK: "x.......x.......", RIM: "........x.....-.", CLOSED_HAT: "..x...x...x...x.",
+             TAMBOURINE: "....o.......o..."},
         ),
     },
     "march": {
@@ -189,7 +200,8 @@ STYLES: tuple[Style, ...] = (
           ("locked", "octaves"), ("scratch", "push", "charleston"),
           {"drums": (0, 8, 16), "bass": (36, 37, 33), "keys": (4, 7, 16, 17), "guitar": (27, 28), "pad": (50, 89, 18),
            "lead": (65, 66, 56, 81, 80), "counter": (66, 57, 48), "sparkle": (11, 13), "brass": (61, 61, 62)}),
-    Style("bossa", (112, 148), ("4/4",), ("major", "minor", "dorian"), ("latin", "soft"), _STRAIGHT, _SEVENTH, (1, 1, 2),
+    Style("bossa", (112, 148), ("4/4",), ("major", "minor", "dorian"), ("latin", "soft"), _STRAIGHT, _SEVENTH, (1, 1,
+          2),
           ("bossa", "fifths"), ("charleston", "push", "sustain"),
           {"drums": (0, 40), "bass": (32, 33, 35), "keys": (0, 4, 17), "guitar": (24, 26), "pad": (48, 49, 52),
            "lead": (73, 66, 65, 56, 71), "counter": (68, 42, 60), "sparkle": (11, 12), "brass": (61, 57)}),
@@ -212,7 +224,8 @@ STYLES: tuple[Style, ...] = (
     Style("orchestral", (76, 138), ("4/4", "3/4", "6/8"), ("major", "minor"), ("march",), _STRAIGHT, _TRIAD, (1, 0.5),
           ("roots", "fifths", "held"), ("block", "boom", "arpeggio"),
           {"drums": (48, 0), "bass": (32, 43), "keys": (6, 0, 19, 46), "guitar": (45, 24), "pad": (48, 49, 52),
-           "lead": (40, 68, 73, 71, 56, 72), "counter": (42, 70, 60, 57), "sparkle": (9, 13, 14, 10), "brass": (61, 60)}),
+           "lead": (40, 68, 73, 71, 56, 72), "counter": (42, 70, 60, 57), "sparkle": (9, 13, 14, 10), "brass": (61,
+           60)}),
     Style("progressive", (108, 146), ("5/4", "7/8", "7/8", "4/4"), ("dorian", "minor", "mixolydian"), ("rock",),
           _STRAIGHT, _TRIAD, (1, 2), ("locked", "eighths"), ("push", "arpeggio", "block"),
           {"drums": (0, 16), "bass": (33, 34, 36), "keys": (16, 18, 4, 7), "guitar": (27, 29, 30),

@@ -24,6 +24,7 @@ BLOCK = 64
 TAIL_S = 5.0
 _FADE_S = 0.05
 _PASS = 64  # parts a pass: FluidSynth has at most 128 outputs and 256 channels
+_SCRATCH = 64 * BLOCK
 _DRUM_BANK = 128
 _LIBRARIES = ("libfluidsynth.so.3", "libfluidsynth.so.2", "libfluidsynth.3.dylib", "fluidsynth")
 _INT_SETTINGS = {
@@ -38,12 +39,11 @@ _INT_SETTINGS = {
 
 @dataclass(frozen=True)
 class Rendering:
-    """`stems`: float32 (parts, 2, samples), unnormalised and unclipped. `fallbacks` and `missing` are parts' indices:
-    those whose bank the SoundFont lacks, played by the plain preset, and those that it has no preset for at all."""
+    """`stems`: float32 (parts, channels, samples), unnormalised and unclipped; zeros where the SoundFont has no preset.
+    `fallbacks`: indices of the parts whose bank it lacks, played by the plain preset."""
 
     stems: NDArray[np.float32]
     fallbacks: tuple[int, ...]
-    missing: tuple[int, ...]
 
 
 @lru_cache(maxsize=1)
@@ -95,23 +95,25 @@ def version() -> str:
     return str(library().fluid_version_str().decode())
 
 
-def render(parts: Sequence[Part], soundfonts: Sequence[Path], rate: int = 44100, tail_s: float = TAIL_S) -> Rendering:
+def render(
+    parts: Sequence[Part], soundfonts: Sequence[Path], channels: int = 2, rate: int = 44100, tail_s: float = TAIL_S
+) -> Rendering:
     """Plays each part with its own SoundFont (one path a part) until every voice has died away, at most `tail_s` after
-    the last event, where what still sounds is faded out. Raises PrepError for a SoundFont that cannot be loaded."""
+    the last event, where what still sounds is faded out. One channel is the mean of left and right. Raises PrepError
+    for a SoundFont that cannot be loaded."""
     last_s = max((event.time_s for part in parts for event in part.events), default=0.0)
     samples = -(-int((last_s + tail_s) * rate) // BLOCK) * BLOCK
-    stems = np.zeros((len(parts), 2, samples), np.float32)
+    stems = np.zeros((len(parts), channels, samples), np.float32)
     fallbacks: list[int] = []
-    missing: list[int] = []
     length = BLOCK
     for start in range(0, len(parts), _PASS):
         stop = min(start + _PASS, len(parts))
         with _Synth(stop - start, rate) as synth:
-            states = [synth.select(i, parts[start + i], soundfonts[start + i]) for i in range(stop - start)]
+            for i in range(start, stop):
+                if synth.select(i - start, parts[i], soundfonts[i]) == "fallback":
+                    fallbacks.append(i)
             length = max(length, synth.play(parts[start:stop], stems[start:stop]))
-        fallbacks += [start + i for i, state in enumerate(states) if state == "fallback"]
-        missing += [start + i for i, state in enumerate(states) if state == "missing"]
-    return Rendering(stems[:, :, :length], tuple(fallbacks), tuple(missing))
+    return Rendering(stems[:, :, :length], tuple(fallbacks))
 
 
 class _Synth:
@@ -159,14 +161,11 @@ class _Synth:
         return self.fonts[soundfont]
 
     def play(self, parts: Sequence[Part], out: NDArray[np.float32]) -> int:
-        """Fills `out` (parts, 2, samples), which must hold zeros, and returns how many samples sounded."""
-        timed = sorted(
-            ((int(event.time_s * self.rate), channel, event) for channel, part in enumerate(parts) for event in part.events),
-            key=lambda item: item[0],
-        )  # fmt: skip
+        """Fills `out` (parts, channels, samples), which must hold zeros, and returns how many samples sounded."""
+        events = [(channel, event) for channel, part in enumerate(parts) for event in part.events]
         now = 0
-        for sample, channel, event in timed:
-            block = sample // BLOCK * BLOCK
+        for channel, event in sorted(events, key=lambda item: item[1].time_s):
+            block = int(event.time_s * self.rate) // BLOCK * BLOCK
             if block > now:
                 self._process(out, now, block - now)
                 now = block
@@ -182,7 +181,17 @@ class _Synth:
         return now
 
     def _process(self, out: NDArray[np.float32], start: int, samples: int) -> None:
-        # FluidSynth adds to what it is given, so it writes straight into the stems
+        if out.shape[1] == 2:
+            self._add(out, start, samples)
+            return
+        for at in range(start, start + samples, _SCRATCH):
+            width = min(_SCRATCH, start + samples - at)
+            both = np.zeros((out.shape[0], 2, width), np.float32)
+            self._add(both, 0, width)
+            np.mean(both, axis=1, out=out[:, 0, at : at + width])
+
+    def _add(self, out: NDArray[np.float32], start: int, samples: int) -> None:
+        """FluidSynth adds to what it is given, so stereo goes straight into the stems."""
         base, (part_step, side_step, _) = out.ctypes.data + 4 * start, out.strides
         sides = [base + p * part_step + s * side_step for p in range(out.shape[0]) for s in range(2)]
         pointers = np.array(sides, np.uintp)
