@@ -104,7 +104,7 @@ def render_corpus(
     finished = _resume(out, fingerprint)
     if finished is not None:
         return _load_summary(finished, midi_dir, time.monotonic() - began)
-    count = min(workers or len(os.sched_getaffinity(0)), len(found))
+    count = min(workers or os.cpu_count() or 1, len(found))
     rejects, jobs = _plan(found, digests, out, fonts, channels, seed, count)
     results = dict(_each(_render_or_read, jobs, count, "render" if progress else None))
     rows = {name: _row_rejected(reject) for name, reject in rejects.items()}

@@ -9,8 +9,8 @@ def test_the_eighteen_classes_are_distinct() -> None:
 
 @pytest.mark.parametrize(
     ("program", "expected"),
-    [(0, "Piano"), (7, "Piano"), (8, "Chromatic Percussion"), (22, "Organ"), (30, "Guitar"), (38, "Bass"), (46, "Strings"),
-     (52, "Ensemble"), (61, "Brass"), (64, "Reed"), (79, "Pipe"), (80, "Synth Lead"), (95, "Synth Pad"),
+    [(0, "Piano"), (7, "Piano"), (8, "Chromatic Percussion"), (22, "Organ"), (30, "Guitar"), (38, "Bass"),
+     (46, "Strings"), (52, "Ensemble"), (61, "Brass"), (64, "Reed"), (79, "Pipe"), (80, "Synth Lead"), (95, "Synth Pad"),
      (96, "Synth Effects"), (104, "Ethnic"), (112, "Percussive"), (119, "Percussive"), (120, "Sound Effects"),
      (DRUMS, "Percussive"), (-1, "Unknown"), (129, "Unknown")],
 )  # fmt: skip
