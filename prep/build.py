@@ -28,6 +28,7 @@ from prep.report import Report
 from prep.scan import ScanRow, Target, left_out, read_scan, scan, scan_key, write_scan
 from prep.stages.activity import LEVELS_RATE_HZ
 
+
 @dataclass(frozen=True)
 class Corpus:
     """What a source found below `root`."""

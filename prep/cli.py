@@ -104,6 +104,33 @@ def build(
     click.echo("\n".join(run(corpus, out or Path("out") / dataset, settings, workers).lines()))
 
 
+@main.command()
+@click.argument("data", type=_PATH)
+@click.argument("out", type=_PATH)
+@click.option("--root", type=_PATH, required=True, help="The corpus that DATA was built from.")
+@click.option("--instrument", default="Bass", show_default=True, help="The class of the target.")
+@click.option("--split", default="test", show_default=True)
+def excerpt(data: Path, out: Path, root: Path, instrument: str, split: str) -> None:
+    """Write one multitrack's mix, target and decoded target as WAV into OUT."""
+    from prep.excerpt import write_excerpt
+
+    written = write_excerpt(data, root, out, instrument, split)
+    click.echo(f"{written.id}: target {written.target} ({instrument}), mix of {', '.join(written.members)}")
+    click.echo("\n".join(f"  {path}" for path in written.paths))
+
+
+@main.command()
+@click.argument("audio", type=_PATH, nargs=-1, required=True)
+@click.option("--out", type=_PATH, required=True, help="A PNG.")
+@click.option("--start", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds.")
+@click.option("--length", type=click.FloatRange(0.1), default=20.0, show_default=True, help="Seconds.")
+def picture(audio: tuple[Path, ...], out: Path, start: float, length: float) -> None:
+    """Draw the spectrograms of audio files, one below the other."""
+    from prep.picture import draw_spectrograms
+
+    click.echo(f"{draw_spectrograms(list(audio), out, start, length)}")
+
+
 def _default_root(dataset: str) -> Path:
     if not (data := os.environ.get("GREENROOM_DATA")):
         raise PrepError(f"--root is not given and $GREENROOM_DATA is not set. Say where {dataset} lies: --root FOLDER.")

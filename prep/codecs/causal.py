@@ -5,11 +5,13 @@ vocoder the other way round):
 
 * `wave` (80 numbers): a linear projection of the frame, started from principal components. It carries the waveform
   of the lowest few hundred hertz, where most of the energy is.
-* `envelope` (48 numbers): a causal ConvNeXt over log-mel features. It carries what the rest sounds like.
+* `envelope` (48 numbers): a projection of log-mel features, also started from principal components, that a causal
+  ConvNeXt corrects. It carries what the rest sounds like.
 
-The decoder adds two signals: the linear one, and spectra drawn by a causal ConvNeXt over the whole latent (a magnitude
-for each bin; a predicted phase where one can be predicted, a fixed pseudo-random one elsewhere). Every synthesis window
-*starts* inside its own frame and rings into the next, so decoded sample n depends on nothing after the end of n's frame.
+The decoder adds two signals: the linear one, and spectra whose log-magnitudes are a projection of the envelope that a
+causal ConvNeXt over the whole latent corrects. Their phase is predicted where it can be, and a fixed pseudo-random one
+elsewhere. Every synthesis window *starts* inside its own frame and rings into the next, so decoded sample n depends on
+nothing after the end of n's frame.
 
 Whole and streamed run the same code: `encode` is one long `encode_step` from the zero state.
 Axes: B batch, T frames, S sub-frames (1024 samples), C mid and side, F bins.
@@ -30,6 +32,8 @@ from torch import Tensor, nn
 from prep.codecs.protocol import CodecIdentity, State
 
 VERSION = 1  # raise it when the code below changes the numbers
+BOUND = 6.0  # of the envelope's numbers
+MEL_FLOOR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class CausalConfig:
     feature_hop: int = 512
     n_fft: int = 2048
     sub_hop: int = 1024  # between synthesis windows of n_fft
-    tail: int = 1024  # how far the linear decoder rings into the next frame
+    tail: int = 256  # how far the linear decoder rings into the next frame
     phase_bins: int = 256  # below 5.5 kHz the decoder may predict phase
     encoder_width: int = 256
     encoder_blocks: int = 3
@@ -110,6 +114,7 @@ class CausalCodec(nn.Module):
         self.wave_in = nn.Linear(2 * c.hop, c.wave_dim, bias=False)
         self.wave_out = nn.Linear(c.wave_dim, 2 * (c.hop + c.tail), bias=False)
         features = 2 * c.mels * (c.hop // c.feature_hop)
+        self.envelope_in = nn.Linear(features, c.envelope_dim)
         self.feature_in = nn.Linear(features, c.encoder_width)
         self.encoder = nn.ModuleList(CausalBlock(c.encoder_width, c.kernel) for _ in range(c.encoder_blocks))
         self.feature_out = nn.Linear(c.encoder_width, c.envelope_dim)
@@ -119,9 +124,11 @@ class CausalCodec(nn.Module):
         self.sub = nn.ModuleList(CausalBlock(c.sub_width, c.kernel) for _ in range(c.sub_blocks))
         self.sub_norm = nn.LayerNorm(c.sub_width)
         bins = c.n_fft // 2 + 1
-        self.magnitude = nn.Linear(c.sub_width, 2 * bins)
+        self.envelope_out = nn.Linear(c.envelope_dim, 2 * bins * (c.hop // c.sub_hop))
+        self.magnitude = nn.Linear(c.sub_width, 2 * bins, bias=False)
         self.phase = nn.Linear(c.sub_width, 2 * 3 * c.phase_bins)  # per bin: share of noise, real, imaginary
-        nn.init.constant_(self.magnitude.bias, -3.0)  # start quiet: the linear half is good from the first step
+        for layer in (self.feature_out, self.magnitude):  # corrections start at zero
+            nn.init.zeros_(layer.weight)
         mel = taf.melscale_fbanks(bins, 20.0, c.sample_rate / 2, c.mels, c.sample_rate)
         self.register_buffer("mel", mel, persistent=False)
         self.register_buffer("window", torch.hann_window(c.n_fft), persistent=False)
@@ -142,17 +149,17 @@ class CausalCodec(nn.Module):
         frames = mid_side.unfold(2, c.hop, c.hop)  # (B, C, T, hop)
         wave = self.wave_in(frames.transpose(1, 2).flatten(2))
         seen = torch.cat([state[0], mid_side], dim=2)
-        hidden = self.feature_in(self._features(seen))
-        hidden, pasts = run_blocks(self.encoder, hidden, state[1:])
-        envelope = 4 * torch.tanh(self.feature_out(hidden) / 4)
+        features = self.features(seen)
+        hidden, pasts = run_blocks(self.encoder, self.feature_in(features), state[1:])
+        envelope = BOUND * torch.tanh((self.envelope_in(features) + self.feature_out(hidden)) / BOUND)
         return torch.cat([wave, envelope], dim=2), (seen[:, :, seen.shape[2] - state[0].shape[2] :], *pasts)
 
-    def _features(self, seen: Tensor) -> Tensor:
+    def features(self, seen: Tensor) -> Tensor:
         """Log-mel of every window that ends at a multiple of feature_hop: (B, C, samples) -> (B, T, features)."""
         c = self.config
         windows = seen.unfold(2, c.n_fft, c.feature_hop) * self.window
         mel = torch.fft.rfft(windows).abs() @ self.mel
-        level = torch.log10(mel.clamp_min(1e-4)) + 1
+        level = torch.log10(mel.clamp_min(MEL_FLOOR)) + 1
         per_frame = c.hop // c.feature_hop
         return level.unflatten(2, (-1, per_frame)).permute(0, 2, 3, 1, 4).flatten(2)
 
@@ -186,18 +193,20 @@ class CausalCodec(nn.Module):
         hidden = self.to_sub(hidden).unflatten(2, (-1, c.sub_width)).flatten(1, 2)
         hidden, sub_after = run_blocks(self.sub, hidden, tuple(pasts[len(self.decoder) :]))
         noise = self.noise(int(frame), latents.shape[1])
-        windows = torch.fft.irfft(self._spectra(self.sub_norm(hidden), noise), n=c.n_fft) * self.window
+        envelope = self.envelope_out(latents[..., c.wave_dim :]).unflatten(2, (-1, 2, c.n_fft // 2 + 1)).flatten(1, 2)
+        spectra = self._spectra(self.sub_norm(hidden), envelope, noise)
+        windows = torch.fft.irfft(spectra, n=c.n_fft) * self.window
         rest, ringing = overlap_add(windows.transpose(1, 2), c.sub_hop, ringing)
         mid, side = (low + rest).unbind(1)
         frame = (frame + latents.shape[1]) % c.noise_frames
         return torch.stack([mid + side, mid - side], dim=1), (frame, wave_ringing, ringing, *after, *sub_after)
 
-    def _spectra(self, hidden: Tensor, noise: Tensor) -> Tensor:
-        """(B, S, width), unit noise (S, C, F) -> complex (B, S, C, F)."""
+    def _spectra(self, hidden: Tensor, envelope: Tensor, noise: Tensor) -> Tensor:
+        """(B, S, width), natural log-magnitudes (B, S, C, F), unit noise (S, C, F) -> complex (B, S, C, F)."""
         c = self.config
-        magnitude = torch.exp(self.magnitude(hidden).clamp(max=7.0)).unflatten(2, (2, -1))
+        magnitude = torch.exp((envelope + self.magnitude(hidden).unflatten(2, (2, -1))).clamp(max=7.0))
         share, real, imag = self.phase(hidden).unflatten(2, (2, 3, -1)).unbind(3)
-        low = torch.sigmoid(share + 2) * noise[..., : c.phase_bins] + torch.complex(real, imag)
+        low = torch.sigmoid(share) * noise[..., : c.phase_bins] + torch.complex(real, imag)
         unit = torch.cat([low, noise[..., c.phase_bins :].expand(hidden.shape[0], -1, -1, -1)], dim=3)
         return magnitude * unit
 

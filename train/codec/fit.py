@@ -17,9 +17,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from prep.codecs import CausalCodec, CausalConfig, save_codec
+from train.codec.components import start_from_components
 from train.codec.measures import log_mel_distance, noise_to_signal
 from train.codec.songs import Song, draw_crop, find_songs
 from train.errors import TrainError
+
+
+# Of the distances while training: single stems fall silent, and what is below this there cannot be heard
+MEL_FLOOR = 1e-3
 
 
 class CodecRecipe(BaseModel):
@@ -27,17 +32,17 @@ class CodecRecipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    steps: int = Field(8000, gt=0)
+    steps: int = Field(3600, gt=0)
     batch: int = Field(8, gt=0)
     crop_frames: int = Field(24, gt=0)
-    learning_rate: float = Field(1.5e-3, gt=0)
-    warmup_steps: int = Field(200, ge=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup_steps: int = Field(100, ge=0)
     waveform_weight: float = Field(0.4, ge=0)
     fine_mel_weight: float = Field(0.5, ge=0)
     latent_noise: float = Field(0.05, ge=0)
     ema: float = Field(0.999, ge=0, lt=1)
     components_frames: int = Field(6000, gt=0)
-    save_every: int = Field(500, gt=0)
+    save_every: int = Field(250, gt=0)
     seed: int = 0
 
 
@@ -88,22 +93,6 @@ def batches(songs: list[Song], recipe: CodecRecipe, samples: int, steps: range, 
         stop.set()
 
 
-def start_from_components(codec: CausalCodec, audio: Tensor) -> None:
-    """Set the linear half to the leading principal components of `audio`'s mid/side frames, (B, 2, samples) each."""
-    c = codec.config
-    mid_side = torch.stack([audio[:, 0] + audio[:, 1], audio[:, 0] - audio[:, 1]], dim=1) / 2
-    frames = mid_side.unfold(2, c.hop, c.hop).transpose(1, 2).flatten(2).flatten(0, 1)
-    generator_state = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    _, singular, basis = torch.svd_lowrank(frames, q=c.wave_dim + 16, niter=4)
-    torch.random.set_rng_state(generator_state)
-    basis, scale = basis[:, : c.wave_dim], singular[: c.wave_dim] / math.sqrt(len(frames))
-    with torch.no_grad():
-        codec.wave_in.weight.copy_((basis / scale).T)
-        out = codec.wave_out.weight.zero_().view(2, c.hop + c.tail, c.wave_dim)
-        out[:, : c.hop] = (basis * scale).view(2, c.hop, c.wave_dim)
-
-
 def codec_loss(codec: CausalCodec, audio: Tensor, recipe: CodecRecipe) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and its parts for (B, 2, samples). Latents are blurred so that near ones decode alike."""
     latents = codec.encode(audio)
@@ -113,8 +102,8 @@ def codec_loss(codec: CausalCodec, audio: Tensor, recipe: CodecRecipe) -> tuple[
     decoded, _ = codec.decode_step(latents, (frame, *state))
     rate = codec.config.sample_rate
     parts = {
-        "mel": log_mel_distance(audio, decoded, rate),
-        "fine_mel": log_mel_distance(audio, decoded, rate, 512, 128, 40),
+        "mel": log_mel_distance(audio, decoded, rate, floor=MEL_FLOOR),
+        "fine_mel": log_mel_distance(audio, decoded, rate, 512, 128, 40, MEL_FLOOR),
         # clipped: a crop of near silence must not outweigh all others
         "waveform": noise_to_signal(audio, decoded).clamp(max=2).mean(),
     }
@@ -132,7 +121,7 @@ def fit_codec(recipe: CodecRecipe, data: Path, run: Path, config: CausalConfig |
     run.mkdir(parents=True, exist_ok=True)
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump()))
     count = -(-recipe.components_frames // (recipe.batch * recipe.crop_frames))
-    # negative steps: crops that training does not see again
+    # under another seed: crops that training does not see again
     first = torch.cat(list(batches(songs, recipe.model_copy(update={"seed": recipe.seed + 1}), samples, range(count))))
     start_from_components(codec, first)
     average = torch.optim.swa_utils.AveragedModel(

@@ -30,9 +30,11 @@ def log_mel(audio: Tensor, rate: int, n_fft: int = 2048, hop: int = 512, mels: i
     return torch.log10(mel.clamp_min(floor))
 
 
-def log_mel_distance(audio: Tensor, decoded: Tensor, rate: int, n_fft: int = 2048, hop: int = 512, mels: int = 80) -> Tensor:
+def log_mel_distance(
+    audio: Tensor, decoded: Tensor, rate: int, n_fft: int = 2048, hop: int = 512, mels: int = 80, floor: float = 1e-5
+) -> Tensor:
     """Mean |difference of log10 mel|, a scalar; both (..., samples)."""
-    a, b = (log_mel(x, rate, n_fft, hop, mels) for x in (audio, decoded))
+    a, b = (log_mel(x, rate, n_fft, hop, mels, floor) for x in (audio, decoded))
     return (a - b).abs().mean()
 
 
