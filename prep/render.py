@@ -2,7 +2,8 @@
 
 Tracks are numbered over the sorted file names, and a rejected file leaves its number out. A song's split depends on its
 bytes alone: a digest below 0.1 is test, below 0.2 validation. Where that leaves a split of three songs or more empty,
-the nearest digests are moved there. Copies of one file share a digest and so never cross splits.
+the nearest digests are moved there; fewer songs than three are all for training. Copies of one file share a digest and
+so never cross splits.
 """
 
 import hashlib
@@ -119,13 +120,14 @@ def assign_splits(digests: dict[str, str]) -> dict[str, str]:
     place = {digest: int(digest[:16], 16) / 16.0**16 for digest in digests.values()}
     order = sorted(place, key=lambda digest: (place[digest], digest))
     split = {d: "test" if place[d] < _TEST else "validation" if place[d] < _VALIDATION else "train" for d in order}
-    if len(order) >= 3:
-        counts = Counter(split.values())
-        for wanted, nearest in (("test", order), ("validation", order), ("train", order[::-1])):
-            if not counts[wanted]:
-                spare = next(digest for digest in nearest if counts[split[digest]] > 1)
-                counts.update({split[spare]: -1, wanted: 1})
-                split[spare] = wanted
+    if len(order) < 3:
+        return dict.fromkeys(digests, "train")
+    counts = Counter(split.values())
+    for wanted, nearest in (("test", order), ("validation", order), ("train", order[::-1])):
+        if not counts[wanted]:
+            spare = next(digest for digest in nearest if counts[split[digest]] > 1)
+            counts.update({split[spare]: -1, wanted: 1})
+            split[spare] = wanted
     return {name: split[digest] for name, digest in digests.items()}
 
 
