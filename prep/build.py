@@ -1,29 +1,32 @@
-"""`prep build`: scan, plan, then one example after the other: read, mix, measure, encode, write."""
+"""`prep build`: scan, plan, then example after example into shards, then the index and the swap of `current`."""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 import shards
-from prep.codecs import load_codec
+from prep.codecs import CodecIdentity, load_codec
 from prep.config import PrepConfig
 from prep.engines import local
 from prep.errors import PrepError, Reject
-from prep.example import build_example
+from prep.example import Built, build_example
 from prep.instruments import CLASSES
 from prep.ledger import check, count, make_ledger, write_ledger
 from prep.multitrack import Multitrack
-from prep.plan import Plan, PlanRow, make_plan, write_plan
+from prep.plan import Plan, make_plan, write_plan
 from prep.report import Report
 from prep.scan import ScanRow, Target, left_out, read_scan, scan, scan_key, write_scan
 from prep.stages.activity import LEVELS_RATE_HZ
@@ -40,37 +43,33 @@ class Corpus:
 
 
 def build(corpus: Corpus, out: Path, config: PrepConfig, workers: int, progress: bool = True) -> Report:
-    """Bring OUT up to date with corpus, config and codec; raises PrepError where that cannot be."""
+    """Bring OUT up to date with corpus, config and codec; raises PrepError where that cannot be.
+
+    What is complete stays as it is: a second call finds nothing to do, one after an interruption builds the shards
+    that are missing.
+    """
     _check_out(out)
     started = time.monotonic()
-    codec = load_codec(config.codec)
-    identity = codec.identity
+    identity = load_codec(config.codec).identity
     target = Target(identity.sample_rate, identity.channels, config.audio)
     rows = _scan(corpus, out, target, workers, progress)
     scan_s = time.monotonic() - started
     plan = make_plan(rows, config, bytes_per_sample=2 * identity.dim / identity.hop)
     ledger = make_ledger(rows, plan)
     write_ledger(ledger, out / "ledger.parquet")
-    check(ledger, config)
+    check(ledger, config, out)
     write_plan(plan, out / "plan.parquet")
     name = f"{plan.digest}-{identity.name}-{identity.digest}"
     folder = out / "generations" / name
-    report = Report(out, name, corpus.name, ledger, {"scan": scan_s})
-    if not (folder / "dataset.json").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        _build_shards(plan, folder, corpus.root, config, target, workers, progress, report.seconds)
-        header = {
-            "generation": name,
-            "plan": plan.digest,
-            "codec": identity.to_json(),
-            "latent_dtype": "float16",
-            "levels_rate_hz": float(LEVELS_RATE_HZ),
-            "classes": list(CLASSES),
-            "config": config.model_dump(),
-            "counts": {**count(ledger), "multitracks": len(plan.rows)},
-        }
-        shards.write_index(folder, header, {split: shards.shard_names(split, n) for split, n in plan.shards.items()})
-        report = report.after(time.monotonic() - started)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {split: shards.shard_names(split, number) for split, number in plan.shards.items()}
+    missing = [name for split in names.values() for name in split if not shards.finished(folder / name)]
+    report = Report(out, name, ledger, {"scan": scan_s})
+    if missing or not (folder / "dataset.json").is_file():
+        function = partial(build_example, root=corpus.root, config=config, target=target)
+        seconds = _build_shards(plan, missing, folder, function, workers, progress)
+        shards.write_index(folder, _header(name, plan, identity, config, count(ledger)), names)
+        report = Report(out, name, ledger, {"scan": scan_s, **seconds}, time.monotonic() - started)
     shards.set_current(out, name)
     return report
 
@@ -92,8 +91,8 @@ def _scan(corpus: Corpus, out: Path, target: Target, workers: int, progress: boo
     earlier = read_scan(out / "scan.parquet", key)
 
     def run(function: Callable[[Multitrack], list[ScanRow]], items: list[Multitrack]) -> Iterator[list[ScanRow]]:
-        bar = tqdm(local(function, items, workers), "scan", len(items), unit="multitrack", disable=not (progress and items))
-        return iter(bar)
+        quiet = not (progress and items)
+        return iter(tqdm(local(function, items, workers), "scan", len(items), unit="multitrack", disable=quiet))
 
     groups = scan(corpus.multitracks, corpus.root, target, earlier, run)
     rows = [row for group in groups for row in group] + left_out(corpus.rejects, corpus.root, corpus.name)
@@ -103,42 +102,43 @@ def _scan(corpus: Corpus, out: Path, target: Target, workers: int, progress: boo
 
 
 def _build_shards(
-    plan: Plan,
-    folder: Path,
-    root: Path,
-    config: PrepConfig,
-    target: Target,
-    workers: int,
-    progress: bool,
-    seconds: dict[str, float],
-) -> None:
-    """Every shard that has no receipt yet; adds up the stages' seconds."""
-    by_shard: dict[str, list[PlanRow]] = {
-        name: [row for row in plan.rows if row.split == split and row.shard == number]
-        for split, amount in plan.shards.items()
-        for number, name in enumerate(shards.shard_names(split, amount))
-    }
-    todo = {name: rows for name, rows in by_shard.items() if not (folder / name).with_suffix(".json").is_file()}
-    rows = [row for group in todo.values() for row in group]
-    function = partial(build_example, root=root, config=config, target=target)
-    built = local(function, rows, workers)
+    plan: Plan, missing: list[str], folder: Path, function: Callable[..., Built], workers: int, progress: bool
+) -> dict[str, float]:
+    """Write the missing shards; returns the seconds that each stage took, summed over the workers."""
+    groups = {name: [row for row in plan.rows if shards.shard_names(row.split, row.shard + 1)[-1] == name] for name in missing}
+    rows = [row for group in groups.values() for row in group]
+    seconds: Counter[str] = Counter()
     with tqdm(total=len(rows), desc="build", unit="multitrack", disable=not progress) as bar:
-        hours, started = 0.0, time.monotonic()
+        examples = _watched(local(function, rows, workers), bar, seconds)
+        for name, group in groups.items():
+            shards.write_shard(folder / name, islice(examples, len(group)), fingerprint())
+    return dict(seconds)
 
-        def take(amount: int) -> Iterator[shards.Example]:
-            nonlocal hours
-            for _ in range(amount):
-                item = next(built)
-                for stage, spent in item.seconds.items():
-                    seconds[stage] = seconds.get(stage, 0.0) + spent
-                hours += item.example.meta["samples"] * len(item.example.meta["members"]) / target.rate / 3600
-                bar.update()
-                speed = hours * 3600 / max(1e-6, time.monotonic() - started)
-                bar.set_postfix_str(f"{hours:.2f} audio hours, {speed:.0f}x real time")
-                yield item.example
 
-        for name, group in todo.items():
-            shards.write_shard(folder / name, take(len(group)), fingerprint())
+def _watched(built: Iterator[Built], bar: tqdm[Any], seconds: Counter[str]) -> Iterator[shards.Example]:
+    """The examples as they come; keeps the bar and the stages' seconds."""
+    audio_s, started = 0.0, time.monotonic()
+    for item in built:
+        seconds.update(item.seconds)
+        audio_s += item.stream_s
+        bar.update()
+        speed = audio_s / max(1e-6, time.monotonic() - started)
+        bar.set_postfix_str(f"{audio_s / 3600:.2f} audio hours, {speed:.0f}x real time")
+        yield item.example
+
+
+def _header(name: str, plan: Plan, identity: CodecIdentity, config: PrepConfig, counts: dict[str, int]) -> dict[str, Any]:
+    """What dataset.json says besides the shards."""
+    return {
+        "generation": name,
+        "plan": plan.digest,
+        "codec": identity.to_json(),
+        "latent_dtype": "float16",
+        "levels_rate_hz": float(LEVELS_RATE_HZ),
+        "classes": list(CLASSES),
+        "config": config.model_dump(),
+        "counts": {**counts, "multitracks": len(plan.rows)},
+    }
 
 
 def fingerprint() -> dict[str, str]:

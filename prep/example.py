@@ -19,7 +19,7 @@ from prep.errors import PrepError, Reject
 from prep.plan import PlanRow
 from prep.scan import Target, load_stem
 from prep.stages.activity import levels_db
-from prep.stages.loudness import integrated_lufs
+from prep.stages.loudness import SILENCE_LUFS, integrated_lufs
 from prep.stages.mixing import mix_audio, mix_gain_db
 
 # frames a call of the codec: part of an encoding's identity, since float sums depend on shapes
@@ -28,9 +28,10 @@ STRETCH_FRAMES = 64
 
 @dataclass(frozen=True)
 class Built:
-    """An example and the seconds that each stage took."""
+    """An example, the seconds of audio in all its streams, and the seconds that each stage took."""
 
     example: shards.Example
+    stream_s: float
     seconds: dict[str, float]
 
 
@@ -43,14 +44,16 @@ def build_example(row: PlanRow, root: Path, config: PrepConfig, target: Target) 
     frames = math.ceil(row.samples / codec.identity.hop)
     gains, loudness = list(row.gains_db), list(row.loudness_lufs)
     levels, latents = [], []
-    for members, offset in [((i,), None) for i in range(len(stems))] + list(zip(row.mixes, row.offsets_db, strict=True)):
+    singles = tuple((i,) for i in range(len(stems)))
+    for number, members in enumerate(singles + row.mixes):
         stream = mix_audio(stems, row.gains_db, members)
-        if offset is not None:
+        if number >= len(stems):
+            offset = row.offsets_db[number - len(stems)]
             measured, peak = integrated_lufs(stream, target.rate), float(np.abs(stream).max())
             gain = mix_gain_db(measured, peak, config.loudness.mix_lufs, offset, config.loudness.ceiling_db)
             stream *= np.float32(10 ** (gain / 20))
             gains.append(gain)
-            loudness.append(measured + gain)
+            loudness.append(max(SILENCE_LUFS, measured + gain))
         clock.lap("mix")
         levels.append(levels_db(stream, target.rate))
         clock.lap("levels")
@@ -63,7 +66,7 @@ def build_example(row: PlanRow, root: Path, config: PrepConfig, target: Target) 
     sources = dict(zip(row.stems, row.digests, strict=True))
     n = len(stems)
     example = shards.Example(row.id, meta, streams[:n], streams[n:], np.stack(levels).astype(np.float16), sources)
-    return Built(example, clock.seconds)
+    return Built(example, len(streams) * row.samples / target.rate, clock.seconds)
 
 
 def _meta(row: PlanRow, gains: list[float], loudness: list[float], frames: int, levels_frames: int) -> dict[str, Any]:

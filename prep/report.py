@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,9 @@ class Report:
 
     out: Path
     generation: str
-    corpus: str
     ledger: list[LedgerRow]
     seconds: dict[str, float]
     built_s: float | None = None
-
-    def after(self, seconds: float) -> Report:
-        return replace(self, built_s=seconds)
 
     @property
     def index(self) -> dict[str, Any]:
@@ -63,9 +59,8 @@ class Report:
             lines.append(f"    {status:<12}{reason:<18}{first.path}{more}" + (f": {first.detail}" if first.detail else ""))
         padded = [row for row in self.ledger if row.status == "used" and row.detail]
         if padded:
-            lines.append(f"    used, but {padded[0].path}: {padded[0].detail}" + f" ({len(padded)} such)")
-        unknown = [row for row in self.ledger if row.status == "used" and row.id and row.path and row.stem == ""]
-        return lines + [f"    no class: {row.path}" for row in unknown]
+            lines.append(f"    used, though  {padded[0].path}: {padded[0].detail}  ({len(padded)} such)")
+        return lines
 
     def _time_lines(self, splits: dict[str, Any], rate: float) -> list[str]:
         if self.built_s is None:

@@ -76,3 +76,29 @@ def play(run: Path, mix: Path, instrument: str, out: Path, seed: int, spec: str)
     for line in (*performance.notes, attenuated, performance.latency.table(), str(out)):
         if line:
             click.echo(line)
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Songs in Slakh2100's layout, at 44.1 kHz.")
+@click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder for weights and curves.")
+@told_in_one_line
+def codec(config: Path, data: Path, run: Path) -> None:
+    """Train the causal codec as the YAML file CONFIG says."""
+    from train.codec.fit import fit_codec, read_recipe
+
+    weights = fit_codec(read_recipe(config), data, run)
+    click.echo(f"{weights}; score it: train codec-score --codec causal={weights} --data HELD_OUT")
+
+
+@main.command()
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Songs that the codec was not trained on.")
+@click.option("--codec", "spec", default="causal", show_default=True, help="causal, or causal=FILE.safetensors.")
+@click.option("--seconds", type=click.FloatRange(1), default=60.0, show_default=True, help="Of each mix.")
+@told_in_one_line
+def codec_score(data: Path, spec: str, seconds: float) -> None:
+    """Print the codec's distances on mixes, beside the best linear codec of the same frame and dimension."""
+    from prep.codecs import load_codec
+    from train.codec.score import score
+
+    click.echo("\n".join(score(load_codec(spec), data, seconds).lines()))
