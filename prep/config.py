@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from prep.errors import PrepError
+from prep.instruments import CLASSES
 
 
 class Section(BaseModel):
@@ -37,6 +38,13 @@ class Mixing(Section):
     subsets_per_target: int = Field(2, ge=1, le=64)  # r of the mix law [ours]
     size_law: Literal["uniform", "all"] = "uniform"  # [S: LiveBand "random subset"; C: StreamMusicGen "all"]
     exclude_targets: list[str] = Field(default_factory=lambda: ["Vocal", "Unknown"])  # classes [C: StreamMusicGen]
+
+    @field_validator("exclude_targets")
+    @classmethod
+    def _are_classes(cls, names: list[str]) -> list[str]:
+        if unknown := sorted(set(names) - set(CLASSES)):
+            raise ValueError(f"no class {unknown[0]}; there are: {', '.join(CLASSES)}")
+        return names
 
 
 class Audio(Section):
@@ -106,7 +114,7 @@ def _explain(error: ValidationError, where: str) -> str:
         mend = f"Did you mean {nearest[0]}?" if nearest else f"Known: {', '.join(known)}."
         return f"{where}: {name} is no setting. {mend}"
     hint = " YAML reads 2e-4 as text; write 2.0e-4." if "float" in first["type"] and isinstance(first["input"], str) else ""
-    return f"{where}: {name} is {first['input']!r}: {first['msg'].lower()}.{hint}"
+    return f"{where}: {name} is {first['input']!r}: {first['msg']}.{hint}"
 
 
 def _known(path: list[str]) -> list[str]:
