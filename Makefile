@@ -8,7 +8,7 @@ SONGS := 12
 .PHONY: demo test check setup clean
 
 demo: setup
-	$(BIN)/prep compose $(DEMO)/midi --songs $(SONGS) --seed 1
+	$(BIN)/prep compose $(DEMO)/midi --songs $(SONGS) --seed 3
 	$(BIN)/prep render $(DEMO)/midi $(DEMO)/corpus
 	$(BIN)/prep build --dataset slakh --root $(DEMO)/corpus --out $(DEMO)/data
 	$(BIN)/train fit configs/demo.yaml --data $(DEMO)/data --run $(DEMO)/run

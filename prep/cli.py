@@ -21,10 +21,9 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except (PrepError, ShardError) as error:
-            click.echo(f"prep: {error}", err=True)
-            sys.exit(1)
+            raise click.ClickException(str(error)) from None
         except KeyboardInterrupt:
-            click.echo("prep: stopped. What is written stays; the same command goes on from there.", err=True)
+            click.echo("Stopped. What is written stays; the same command goes on from there.", err=True)
             sys.exit(130)
 
 

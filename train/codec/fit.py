@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from prep.codecs import CausalCodec, CausalConfig, save_codec
 from train.codec.components import start_from_components
-from train.codec.measures import log_mel_distance, noise_to_signal
+from train.codec.measures import log_mel_distance, low_band_error
 from train.codec.songs import Song, draw_crop, find_songs
 from train.errors import TrainError
 
@@ -32,15 +33,16 @@ class CodecRecipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    steps: int = Field(3600, gt=0)
+    steps: int = Field(3000, gt=0)
     batch: int = Field(8, gt=0)
     crop_frames: int = Field(24, gt=0)
     learning_rate: float = Field(1e-3, gt=0)
     warmup_steps: int = Field(100, ge=0)
-    waveform_weight: float = Field(0.4, ge=0)
+    waveform_weight: float = Field(0.3, ge=0)
+    waveform_below_hz: float = Field(1000.0, gt=0)
     fine_mel_weight: float = Field(0.5, ge=0)
     latent_noise: float = Field(0.05, ge=0)
-    ema: float = Field(0.999, ge=0, lt=1)
+    ema: float = Field(0.998, ge=0, lt=1)
     components_frames: int = Field(6000, gt=0)
     save_every: int = Field(250, gt=0)
     seed: int = 0
@@ -105,7 +107,7 @@ def codec_loss(codec: CausalCodec, audio: Tensor, recipe: CodecRecipe) -> tuple[
         "mel": log_mel_distance(audio, decoded, rate, floor=MEL_FLOOR),
         "fine_mel": log_mel_distance(audio, decoded, rate, 512, 128, 40, MEL_FLOOR),
         # clipped: a crop of near silence must not outweigh all others
-        "waveform": noise_to_signal(audio, decoded).clamp(max=2).mean(),
+        "waveform": low_band_error(audio, decoded, rate, recipe.waveform_below_hz).clamp(max=2).mean(),
     }
     loss = parts["mel"] + recipe.fine_mel_weight * parts["fine_mel"] + recipe.waveform_weight * parts["waveform"]
     return loss, parts
@@ -127,10 +129,7 @@ def fit_codec(recipe: CodecRecipe, data: Path, run: Path, config: CausalConfig |
     average = torch.optim.swa_utils.AveragedModel(
         codec, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema), use_buffers=False
     )
-    linear = [codec.wave_in.weight, codec.wave_out.weight]
-    rest = [p for p in codec.parameters() if all(p is not w for w in linear)]
-    # the components are good already: they follow slowly
-    optimizer = torch.optim.AdamW([{"params": rest, "scale": 1.0}, {"params": linear, "scale": 0.05}], lr=0, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(_groups(codec), lr=0, betas=(0.9, 0.99))
     out, started = run / "causal.safetensors", time.monotonic()
     with (run / "metrics.jsonl").open("a") as log, tqdm(total=recipe.steps, unit="step") as bar:
         for step, audio in enumerate(batches(songs, recipe, samples, range(recipe.steps))):
@@ -153,6 +152,20 @@ def fit_codec(recipe: CodecRecipe, data: Path, run: Path, config: CausalConfig |
                 log.flush()
                 save_codec(average.module, out)
     return out
+
+
+def _groups(codec: CausalCodec) -> list[dict[str, Any]]:
+    """Parameters and the factors of their learning rate.
+
+    Layers that start from components are good already, and those with a thousand inputs would leap at the full rate.
+    """
+    slow = [codec.wave_in, codec.wave_out, codec.envelope_in, codec.envelope_out]
+    wide = [codec.feature_in, codec.magnitude, codec.phase]
+    groups = [{"params": [p for layer in layers for p in layer.parameters()]} for layers in (slow, wide)]
+    taken = {id(p) for group in groups for p in group["params"]}
+    rest = [p for p in codec.parameters() if id(p) not in taken]
+    factors = (0.02, 0.2, 1.0)
+    return [{"params": params, "scale": f} for params, f in zip([*(g["params"] for g in groups), rest], factors, strict=True)]
 
 
 def _learning_rate(recipe: CodecRecipe, step: int) -> float:

@@ -45,7 +45,16 @@ def si_sdr_db(audio: Tensor, decoded: Tensor) -> Tensor:
     return 10 * torch.log10(((target @ target) + 1e-12) / (((y - target) @ (y - target)) + 1e-12))
 
 
-def noise_to_signal(audio: Tensor, decoded: Tensor) -> Tensor:
-    """Error energy over signal energy, a clip: (B, channels, samples) -> (B,)."""
-    error = (audio - decoded).square().sum((1, 2))
-    return error / audio.square().sum((1, 2)).clamp_min(1e-3)
+def low_band_error(audio: Tensor, decoded: Tensor, rate: int, below_hz: float, n_fft: int = 2048, hop: int = 512) -> Tensor:
+    """Energy of the error over energy of the signal, both below `below_hz`, a clip: (B, channels, samples) -> (B,).
+
+    Above, phase cannot be kept, and punishing its error would only silence what should sound.
+    """
+    window = torch.hann_window(n_fft, device=audio.device)
+    bins = round(below_hz * n_fft / rate)
+
+    def energy(x: Tensor) -> Tensor:
+        spectra = torch.stft(x.flatten(0, 1), n_fft, hop, window=window, return_complex=True)[:, :bins]
+        return spectra.abs().square().unflatten(0, x.shape[:2]).sum((1, 2, 3))
+
+    return energy(audio - decoded) / energy(audio).clamp_min(1e-2)

@@ -1,0 +1,116 @@
+"""The codec's training on small made songs: where it starts, that it goes down, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from prep.codecs import CausalCodec, load_codec
+from tests.prep.made import SMALL, tones
+from train.codec.components import components, start_from_components
+from train.codec.fit import CodecRecipe, batches, fit_codec, read_recipe
+from train.codec.measures import si_sdr_db
+from train.codec.score import linear_round_trip, principal_components, score
+from train.codec.songs import draw_crop, find_songs
+from train.errors import TrainError
+
+RATE = 44100
+WIDER = dataclasses.replace(SMALL, wave_dim=24, envelope_dim=12)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three songs of decaying low tones with a little noise."""
+    root = tmp_path_factory.mktemp("songs")
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        folder = root / "train" / f"Track{number:05d}"
+        (folder / "stems").mkdir(parents=True)
+        stems = {k: v + 1e-3 * rng.standard_normal(v.shape) for k, v in tones(number, 3, 4.0).items()}
+        for name, audio in stems.items():
+            sf.write(folder / "stems" / f"{name}.flac", audio, RATE)
+        sf.write(folder / "mix.flac", sum(stems.values()) / 3, RATE)
+    return root
+
+
+def recipe(**changes: float) -> CodecRecipe:
+    return CodecRecipe(**{"steps": 4, "batch": 2, "crop_frames": 6, "components_frames": 120, **changes})  # type: ignore[arg-type]
+
+
+def test_components_are_orthonormal_and_ordered() -> None:
+    rows = torch.randn(200, 30, generator=torch.Generator().manual_seed(0)) * torch.linspace(5, 0.1, 30)
+    basis, scale = components(rows, 4)
+    torch.testing.assert_close(basis.T @ basis, torch.eye(4), atol=1e-4, rtol=0)
+    exact = torch.linalg.svdvals(rows)[:4] / 200**0.5
+    torch.testing.assert_close(scale, exact, rtol=1e-3, atol=0)
+
+
+def test_it_starts_as_a_good_linear_codec(corpus: Path) -> None:
+    songs = find_songs(corpus, RATE)
+    audio = torch.cat(list(batches(songs, recipe(batch=4), 6 * 4096, range(20))))
+    codec = CausalCodec(WIDER)
+    before = float(si_sdr_db(audio, codec.decode(codec.encode(audio)).detach()))
+    start_from_components(codec, audio)
+    latents = codec.encode(audio).detach()
+    assert before < -10 and float(si_sdr_db(audio, codec.decode(latents).detach())) > 3
+    assert 0.5 < float(latents.std()) < 1.5
+
+
+def test_training_lowers_the_loss_and_leaves_loadable_weights(corpus: Path, tmp_path: Path) -> None:
+    weights = fit_codec(recipe(steps=30, learning_rate=3e-3, warmup_steps=1), corpus, tmp_path / "run", WIDER)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 30 and set(rows[0]) == {"step", "s", "loss", "mel", "fine_mel", "waveform"}
+    losses = [row["loss"] for row in rows]
+    assert np.mean(losses[-10:]) < 0.95 * np.mean(losses[:10])
+    codec = load_codec(f"causal={weights}")
+    assert codec.identity.dim == 36
+    figures = score(codec, corpus, seconds=3)
+    assert figures.mixes == 3 and len(figures.lines()) == 4
+
+
+def test_the_best_linear_codec_is_the_best(corpus: Path) -> None:
+    """Dropping any direction, or any other basis of the same size, leaves more error."""
+    mix = torch.from_numpy(np.stack([sum(tones(0, 3, 4.0).values())] * 2))[:, : 40 * 4096].float()
+    basis = principal_components([mix], 4096, 8)
+    error = (linear_round_trip(mix, basis, 4096) - mix).square().sum()
+    for seed in range(3):
+        other = torch.linalg.qr(torch.randn(8192, 8, generator=torch.Generator().manual_seed(seed)))[0]
+        assert error < (linear_round_trip(mix, other, 4096) - mix).square().sum()
+    exact = torch.linalg.svdvals(mix.unfold(1, 4096, 4096).transpose(0, 1).flatten(1))[8:].square().sum()
+    torch.testing.assert_close(error, exact, rtol=1e-2, atol=1e-2)
+
+
+def test_crops_are_a_function_of_seed_and_number(corpus: Path) -> None:
+    songs = find_songs(corpus, RATE)
+    first = [draw_crop(songs, 4096, 0, i) for i in range(8)]
+    assert all(np.array_equal(draw_crop(songs, 4096, 0, i), crop) for i, crop in enumerate(first))
+    assert not np.array_equal(first[0], draw_crop(songs, 4096, 1, 0))
+    assert all(crop.shape == (2, 4096) and np.isfinite(crop).all() for crop in first)
+    longer = draw_crop(songs, 10 * RATE, 0, 0)
+    assert longer.shape == (2, 10 * RATE)
+
+
+def test_an_error_while_drawing_reaches_the_trainer(corpus: Path) -> None:
+    songs = [dataclasses.replace(song, mix=Path("gone.flac"), stems=()) for song in find_songs(corpus, RATE)]
+    with pytest.raises(sf.LibsndfileError):
+        list(batches(songs, recipe(), 4096, range(2)))
+
+
+def test_what_is_wrong_is_told(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match=r"no mix.flac below .*prep compose"):
+        find_songs(tmp_path, RATE)
+    with pytest.raises(TrainError, match=r"at 44100 Hz, the codec at 48000"):
+        find_songs(corpus, 48000)
+    with pytest.raises(TrainError, match=r"none.yaml does not exist"):
+        read_recipe(tmp_path / "none.yaml")
+    for text, message in (("step: 3", "step: .*Settings: steps"), ("batch: 0", "batch: "), ("[", "bad.yaml")):
+        (tmp_path / "bad.yaml").write_text(text)
+        with pytest.raises(TrainError, match=message):
+            read_recipe(tmp_path / "bad.yaml")
+    assert read_recipe(Path(__file__).parents[3] / "configs" / "codec.yaml") == CodecRecipe()
