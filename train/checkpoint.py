@@ -38,6 +38,7 @@ class Checkpoint:
     gamma: float
     loader: dict[str, int]
     generator: dict[str, Tensor]
+    average: dict[str, Tensor]  # the generator's, over the last steps; what plays
     discriminator: dict[str, Tensor]
     generator_optimiser: dict[str, Any]
     discriminator_optimiser: dict[str, Any]
@@ -45,7 +46,7 @@ class Checkpoint:
     def player(self) -> Generator:
         """The generator, ready to play."""
         network = Generator(self.config.generator, self.codec["dim"], len(self.classes))
-        network.load_state_dict(self.generator)
+        network.load_state_dict(self.average)
         return network.eval().requires_grad_(False)
 
 

@@ -95,6 +95,7 @@ class Optimiser(Section):
     learning_rate: Positive = 2e-4  # [C] R3GAN's first; that it is fixed is stated
     betas: tuple[Share, Share] = (0.0, 0.99)  # [C] R3GAN
     warmup_steps: Natural = 1000  # [S]
+    ema_half_life_steps: Annotated[float, Field(ge=0)] = 0.0  # [C] R3GAN plays an average of G; 0 plays G itself
     penalty_every: Count = 8  # [C] R3GAN's authors, issue 9; 1 is R3GAN itself: both penalties at every step
 
 

@@ -25,6 +25,8 @@ from train.errors import AudioError, RunError
 from train.generator import Generator, GeneratorState
 
 Audio = NDArray[np.float32]
+RELEASE_DB_S = 6.0  # how fast the limiter lets go
+ATTACK = 256  # samples over which its gain moves, so that it does not click
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class PlayerState:
     encoder: State
     generator: GeneratorState
     decoder: State
+    gain: float  # the limiter's, at most 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Player:
     instrument: int
 
     def start(self) -> PlayerState:
-        return PlayerState(self.codec.encode_state(1), self.generator.init_state(1), self.codec.decode_state(1))
+        return PlayerState(self.codec.encode_state(1), self.generator.init_state(1), self.codec.decode_state(1), 1.0)
 
     @torch.inference_mode()
     def hop(self, heard: Tensor, noise: Tensor, state: PlayerState) -> tuple[Tensor, PlayerState, tuple[float, ...]]:
@@ -58,8 +61,19 @@ class Player:
         played, generator = self.generator.step(self.mix_scale.normalise(mix), noise, instrument, state.generator)
         clock.append(time.perf_counter())
         audio, decoder = self.codec.decode_step(self.target_scale.restore(played), state.decoder)
+        audio, gain = limit(audio, state.gain, self.codec.identity.sample_rate)
         clock.append(time.perf_counter())
-        return audio, PlayerState(encoder, generator, decoder), tuple(np.diff(clock).tolist())
+        return audio, PlayerState(encoder, generator, decoder, gain), tuple(np.diff(clock).tolist())
+
+
+def limit(audio: Tensor, gain: float, rate: int) -> tuple[Tensor, float]:
+    """A hop held to full scale without looking ahead: the gain falls within the hop and rises by RELEASE_DB_S."""
+    samples = audio.shape[-1]
+    risen = gain * 10 ** (RELEASE_DB_S * samples / rate / 20)
+    after = min(1.0, risen, 1 / max(1.0, float(audio.abs().max())))
+    ramp = torch.full((samples,), after)
+    ramp[:ATTACK] = torch.linspace(gain, after, min(ATTACK, samples))
+    return audio * torch.minimum(ramp, 1 / audio.abs().clamp_min(1)), after
 
 
 @dataclass(frozen=True)
@@ -109,26 +123,31 @@ def play(codec: Codec, checkpoint: Checkpoint, mix: Audio, rate: int, instrument
         learnt = ", ".join(checkpoint.targets)
         notes.append(f"no {checkpoint.classes[number]} was among the targets in training; those were: {learnt}")
     player = Player(codec, checkpoint.player(), checkpoint.mix_scale, checkpoint.target_scale, number)
-    played, seconds = _perform(player, torch.from_numpy(heard), seed)
+    played, seconds, gains = _perform(player, torch.from_numpy(heard), seed)
+    if held := int((gains < 1).sum()):
+        notes.append(
+            f"the limiter held back {held} of {len(gains)} frames, by at most {-20 * np.log10(gains.min()):.1f} dB"
+        )
     late = checkpoint.config.batches.anticipation_frames * codec.identity.hop
     audio = np.concatenate([np.zeros((len(played), late), np.float32), played], axis=1)[:, : heard.shape[1]]
     latency = Latency(seconds, codec.identity.hop / codec.identity.sample_rate)
     return Performance(audio, codec.identity.sample_rate, latency, tuple(notes))
 
 
-def _perform(player: Player, heard: Tensor, seed: int) -> tuple[Audio, NDArray[np.float64]]:
-    """(channels, samples) -> what was played (channels, hops * hop), and the seconds (hops, 3)."""
+def _perform(player: Player, heard: Tensor, seed: int) -> tuple[Audio, NDArray[np.float64], NDArray[np.float64]]:
+    """(channels, samples) -> what was played (channels, hops * hop), seconds (hops, 3), the limiter's gains (hops,)."""
     hop, noise_dim = player.codec.identity.hop, player.generator.config.noise_dim
     hops = -(-heard.shape[1] // hop)
     heard = torch.nn.functional.pad(heard, (0, hops * hop - heard.shape[1]))
     noise = torch.randn(hops, 1, 1, noise_dim, generator=torch.Generator().manual_seed(seed))
     player.hop(heard[None, :, :hop], noise[0], player.start())  # the first call of all is slow: not on stage
-    state, played, seconds = player.start(), [], []
+    state, played, seconds, gains = player.start(), [], [], []
     for number in range(hops):
         audio, state, took = player.hop(heard[None, :, number * hop : (number + 1) * hop], noise[number], state)
         played.append(audio[0])
         seconds.append(took)
-    return torch.cat(played, dim=1).numpy(), np.array(seconds)
+        gains.append(state.gain)
+    return torch.cat(played, dim=1).numpy(), np.array(seconds), np.array(gains)
 
 
 def find_instrument(name: str, classes: tuple[str, ...]) -> int:

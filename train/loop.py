@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -34,9 +35,10 @@ from train.losses import discriminator_loss, generator_loss, gradient_penalty, p
 
 @dataclass
 class Game:
-    """The two players, their optimisers, and the penalty's weight."""
+    """The two players, the average of the first that is to play, their optimisers, and the penalty's weight."""
 
     generator: Generator
+    average: Generator
     discriminator: Discriminator
     generator_optimiser: torch.optim.Adam
     discriminator_optimiser: torch.optim.Adam
@@ -52,10 +54,11 @@ class Game:
             torch.optim.Adam(network.parameters(), config.optimiser.learning_rate, config.optimiser.betas)
             for network in (generator, discriminator)
         ]
-        return cls(generator, discriminator, adams[0], adams[1], config.adagp.gamma)
+        return cls(generator, deepcopy(generator), discriminator, adams[0], adams[1], config.adagp.gamma)
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         self.generator.load_state_dict(saved.generator)
+        self.average.load_state_dict(saved.average)
         self.discriminator.load_state_dict(saved.discriminator)
         self.generator_optimiser.load_state_dict(saved.generator_optimiser)
         self.discriminator_optimiser.load_state_dict(saved.discriminator_optimiser)
@@ -71,7 +74,17 @@ def train_step(game: Game, first: Batch, second: Batch, step: int, config: Confi
     gamma = game.gamma
     measured = discriminator_step(game, first, step, config) | {"gamma": gamma, "learning_rate": rate}
     game.gamma = next_gamma(gamma, measured["advantage"], config.adagp)
-    return generator_step(game, second, step, config) | measured
+    measured |= generator_step(game, second, step, config)
+    follow(game, config.optimiser.ema_half_life_steps)
+    return measured
+
+
+@torch.no_grad()
+def follow(game: Game, half_life_steps: float) -> None:
+    """average <- beta * average + (1 - beta) * G with beta = 0.5 ** (1 / half-life); without half-life it is G."""
+    share = 1 - 0.5 ** (1 / half_life_steps) if half_life_steps else 1.0
+    for average, current in zip(game.average.parameters(), game.generator.parameters(), strict=True):
+        average.lerp_(current, share)
 
 
 def discriminator_step(game: Game, batch: Batch, step: int, config: Config) -> dict[str, float]:
@@ -227,6 +240,7 @@ def _freeze(game: Game, pairs: Pairs, loader: dict[str, int], step: int) -> chec
         gamma=game.gamma,
         loader=loader,
         generator=game.generator.state_dict(),
+        average=game.average.state_dict(),
         discriminator=game.discriminator.state_dict(),
         generator_optimiser=game.generator_optimiser.state_dict(),
         discriminator_optimiser=game.discriminator_optimiser.state_dict(),

@@ -27,6 +27,7 @@ def made() -> Checkpoint:
         gamma=0.25,
         loader={"seed": 0, "size": 9, "epoch": 1, "position": 2},
         generator=game.generator.state_dict(),
+        average=game.average.state_dict(),
         discriminator=game.discriminator.state_dict(),
         generator_optimiser=game.generator_optimiser.state_dict(),
         discriminator_optimiser=game.discriminator_optimiser.state_dict(),

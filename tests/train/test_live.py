@@ -11,7 +11,7 @@ from tests.train.made import CLASSES, DIM, HOP, RATE, LinearCodec, identity_json
 from train.batches import Scale
 from train.checkpoint import Checkpoint
 from train.errors import AudioError, RunError
-from train.live import Latency, play, read_mix, write_wav
+from train.live import ATTACK, Latency, limit, play, read_mix, write_wav
 from train.loop import Game
 
 CODEC = LinearCodec()
@@ -28,7 +28,7 @@ def trained(ahead: int = 1) -> Checkpoint:
     weights = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
     mix, target = Scale(torch.tensor(0.1), torch.tensor(0.5)), Scale(torch.tensor(-0.2), torch.tensor(0.3))
     codec, targets = identity_json(), {"Piano": 4, "Bass": 4}
-    return Checkpoint(0, config, codec, "p0-c0", tuple(CLASSES), targets, mix, target, 1.0, {}, weights, {}, {}, {})
+    return Checkpoint(0, config, codec, "p0-c0", tuple(CLASSES), targets, mix, target, 1.0, {}, {}, weights, {}, {}, {})
 
 
 def tune(hops: float = 15.4, channels: int = 2, rate: int = RATE) -> np.ndarray:
@@ -106,6 +106,27 @@ def test_latency_is_reported_a_part_and_in_all() -> None:
     assert table[1].split() == ["encode", "10.2", "10.0", "10.0", "50.0"]
     assert table[4].split() == ["all", "30.6", "30.0", "30.0", "150.0"]
     assert table[5] == "real-time factor 3.3 (100.0 ms a frame); 1 of 200 frames were late"
+
+
+def test_the_limiter_leaves_quiet_hops_alone_and_holds_loud_ones_to_full_scale() -> None:
+    quiet, loud = 0.9 * torch.ones(1, 2, HOP), torch.full((1, 2, HOP), -4.0)
+    same, gain = limit(quiet, 1.0, RATE)
+    assert torch.equal(same, quiet) and gain == 1
+    held, gain = limit(loud, 1.0, RATE)
+    assert gain == 0.25 and held.abs().max() <= 1
+    torch.testing.assert_close(held[..., ATTACK:], 0.25 * loud[..., ATTACK:])
+    after, gain = limit(quiet, gain, RATE)
+    assert gain == pytest.approx(0.25 * 10 ** (6 * HOP / RATE / 20))
+    assert after[0, 0, 0] == pytest.approx(0.25 * 0.9) and after[0, 0, -1] == pytest.approx(gain * 0.9)
+
+
+def test_a_loud_performance_is_held_back_and_that_is_said() -> None:
+    checkpoint = replace(trained(), target_scale=Scale(torch.tensor(0.0), torch.tensor(300.0)))
+    performance = play(CODEC, checkpoint, tune(), RATE, "Bass")
+    assert np.abs(performance.audio).max() == pytest.approx(1.0, abs=1e-6)
+    assert (
+        performance.notes[0].startswith("the limiter held back") and "of 16 frames, by at most" in performance.notes[0]
+    )
 
 
 @pytest.mark.parametrize(

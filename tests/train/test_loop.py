@@ -91,6 +91,23 @@ def test_a_generator_step_leaves_the_discriminator_as_it_was() -> None:
     assert all(parameter.requires_grad for parameter in game.discriminator.parameters())
 
 
+def test_what_plays_is_an_average_of_the_generator() -> None:
+    def after(half_life: float) -> tuple[list[Tensor], list[Tensor]]:
+        config = small(optimiser={"ema_half_life_steps": half_life})
+        game = Game.new(config, 2, 1, torch.device("cpu"))
+        averages = [parameter.detach().clone() for parameter in game.generator.parameters()]
+        for step in range(3):
+            train_step(game, toy(step), toy(step + 9), step, config)
+            now = list(game.generator.parameters())
+            averages = [a * 0.5**0.5 + b * (1 - 0.5**0.5) for a, b in zip(averages, now, strict=True)]
+        wanted = averages if half_life else list(game.generator.parameters())
+        return list(game.average.parameters()), wanted
+
+    for half_life in (2.0, 0.0):
+        for found, wanted in zip(*after(half_life), strict=True):
+            torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+
+
 def test_the_rate_warms_up_and_stays() -> None:
     config = small(optimiser={"learning_rate": 1e-3, "warmup_steps": 4})
     game = Game.new(config, 2, 1, torch.device("cpu"))
@@ -129,7 +146,7 @@ def test_two_legs_are_one_run_bit_for_bit(tmp_path: Path) -> None:
     fit(small(loop={"steps": 7}), data, tmp_path / "legs", say=said.append)
     assert "going on from step 3" in said[0]
     whole, legs = checkpoint.load(tmp_path / "whole"), checkpoint.load(tmp_path / "legs")
-    for name in ("generator", "discriminator", "generator_optimiser", "discriminator_optimiser"):
+    for name in ("generator", "average", "discriminator", "generator_optimiser", "discriminator_optimiser"):
         pairs = list(zip(flat(getattr(whole, name)), flat(getattr(legs, name)), strict=True))
         assert pairs and all(torch.equal(a, b) for a, b in pairs)
     assert (whole.gamma, whole.loader) == (legs.gamma, legs.loader)
