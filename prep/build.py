@@ -26,8 +26,8 @@ from prep.example import Built, build_example
 from prep.instruments import CLASSES
 from prep.ledger import check, count, make_ledger, write_ledger
 from prep.multitrack import Multitrack
-from prep.plan import Plan, make_plan, write_plan
-from prep.report import Report
+from prep.plan import Plan, PlanRow, make_plan, write_plan
+from prep.report import Report, Work
 from prep.scan import ScanRow, Target, left_out, read_scan, scan, scan_key, write_scan
 from prep.stages.activity import LEVELS_RATE_HZ
 
@@ -53,7 +53,7 @@ def build(corpus: Corpus, out: Path, config: PrepConfig, workers: int, progress:
     identity = load_codec(config.codec).identity
     target = Target(identity.sample_rate, identity.channels, config.audio)
     rows = _scan(corpus, out, target, workers, progress)
-    scan_s = time.monotonic() - started
+    work = Work(time.monotonic() - started, Counter())
     plan = make_plan(rows, config, bytes_per_sample=2 * identity.dim / identity.hop)
     ledger = make_ledger(rows, plan)
     write_ledger(ledger, out / "ledger.parquet")
@@ -64,14 +64,13 @@ def build(corpus: Corpus, out: Path, config: PrepConfig, workers: int, progress:
     folder.mkdir(parents=True, exist_ok=True)
     names = {split: shards.shard_names(split, number) for split, number in plan.shards.items()}
     missing = [name for split in names.values() for name in split if not shards.finished(folder / name)]
-    report = Report(out, name, ledger, {"scan": scan_s})
     if missing or not (folder / "dataset.json").is_file():
         function = partial(build_example, root=corpus.root, config=config, target=target)
-        seconds = _build_shards(plan, missing, folder, function, workers, progress)
+        _build_shards(plan, missing, folder, function, workers, progress, work)
         shards.write_index(folder, _header(name, plan, identity, config, count(ledger)), names)
-        report = Report(out, name, ledger, {"scan": scan_s, **seconds}, time.monotonic() - started)
+        work.wall_s = time.monotonic() - started
     shards.set_current(out, name)
-    return report
+    return Report(out, name, ledger, work if work.wall_s else None)
 
 
 def _check_out(out: Path) -> None:
@@ -102,33 +101,46 @@ def _scan(corpus: Corpus, out: Path, target: Target, workers: int, progress: boo
 
 
 def _build_shards(
-    plan: Plan, missing: list[str], folder: Path, function: Callable[..., Built], workers: int, progress: bool
-) -> dict[str, float]:
-    """Write the missing shards; returns the seconds that each stage took, summed over the workers."""
-    groups = {name: [row for row in plan.rows if shards.shard_names(row.split, row.shard + 1)[-1] == name] for name in missing}
+    plan: Plan,
+    missing: list[str],
+    folder: Path,
+    function: Callable[..., Built],
+    workers: int,
+    progress: bool,
+    work: Work,
+) -> None:
+    """Write the missing shards; adds what was done to `work`."""
+    groups: dict[str, list[PlanRow]] = {name: [] for name in missing}
+    for row in plan.rows:
+        name = shards.shard_names(row.split, row.shard + 1)[-1]
+        if name in groups:
+            groups[name].append(row)
     rows = [row for group in groups.values() for row in group]
-    seconds: Counter[str] = Counter()
     with tqdm(total=len(rows), desc="build", unit="multitrack", disable=not progress) as bar:
-        examples = _watched(local(function, rows, workers), bar, seconds)
+        examples = _watched(local(function, rows, workers), bar, work)
         for name, group in groups.items():
             shards.write_shard(folder / name, islice(examples, len(group)), fingerprint())
-    return dict(seconds)
 
 
-def _watched(built: Iterator[Built], bar: tqdm[Any], seconds: Counter[str]) -> Iterator[shards.Example]:
-    """The examples as they come; keeps the bar and the stages' seconds."""
-    audio_s, started = 0.0, time.monotonic()
+def _watched(built: Iterator[Built], bar: tqdm[Any], work: Work) -> Iterator[shards.Example]:
+    """The examples as they come; keeps the bar and the account of the work."""
+    started = time.monotonic()
     for item in built:
-        seconds.update(item.seconds)
-        audio_s += item.stream_s
+        work.stages.update(item.seconds)
+        work.stem_s += item.stem_s
+        work.stream_s += item.stream_s
         bar.update()
-        speed = audio_s / max(1e-6, time.monotonic() - started)
-        bar.set_postfix_str(f"{audio_s / 3600:.2f} audio hours, {speed:.0f}x real time")
+        speed = work.stream_s / max(1e-6, time.monotonic() - started)
+        bar.set_postfix_str(f"{work.stream_s / 3600:.2f} audio hours, {speed:.0f}x real time")
         yield item.example
 
 
-def _header(name: str, plan: Plan, identity: CodecIdentity, config: PrepConfig, counts: dict[str, int]) -> dict[str, Any]:
+def _header(
+    name: str, plan: Plan, identity: CodecIdentity, config: PrepConfig, counts: dict[str, int]
+) -> dict[str, Any]:
     """What dataset.json says besides the shards."""
+    audio_s = sum(row.samples for row in plan.rows) / identity.sample_rate
+    stem_s = sum(row.samples * len(row.stems) for row in plan.rows) / identity.sample_rate
     return {
         "generation": name,
         "plan": plan.digest,
@@ -137,7 +149,7 @@ def _header(name: str, plan: Plan, identity: CodecIdentity, config: PrepConfig, 
         "levels_rate_hz": float(LEVELS_RATE_HZ),
         "classes": list(CLASSES),
         "config": config.model_dump(),
-        "counts": {**counts, "multitracks": len(plan.rows)},
+        "counts": {**counts, "multitracks": len(plan.rows), "audio_s": audio_s, "stem_s": stem_s},
     }
 
 

@@ -51,7 +51,9 @@ def compose(out: Path, songs: int, seed: int) -> None:
 @main.command()
 @click.argument("midi_dir", type=_PATH)
 @click.argument("out", type=_PATH)
-@click.option("--soundfont", type=_PATH, multiple=True, help="One or several; by default TimGM6mb, which pretty_midi ships.")
+@click.option(
+    "--soundfont", type=_PATH, multiple=True, help="One or several; by default TimGM6mb, which pretty_midi ships."
+)
 @click.option("--channels", type=click.IntRange(1, 2), default=1, show_default=True, help="1 as Slakh2100 has it.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @_workers

@@ -92,7 +92,9 @@ def read_config(path: Path | None, overrides: tuple[str, ...] = ()) -> PrepConfi
 def _apply(settings: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise PrepError(f"--set {override!r} must be of the form section.setting=value, such as mixing.subsets_per_target=4.")
+        raise PrepError(
+            f"--set {override!r} must be of the form section.setting=value, such as mixing.subsets_per_target=4."
+        )
     *sections, last = key.split(".")
     for section in sections:
         settings = settings.setdefault(section, {})
@@ -113,7 +115,11 @@ def _explain(error: ValidationError, where: str) -> str:
         nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
         mend = f"Did you mean {nearest[0]}?" if nearest else f"Known: {', '.join(known)}."
         return f"{where}: {name} is no setting. {mend}"
-    hint = " YAML reads 2e-4 as text; write 2.0e-4." if "float" in first["type"] and isinstance(first["input"], str) else ""
+    hint = (
+        " YAML reads 2e-4 as text; write 2.0e-4."
+        if "float" in first["type"] and isinstance(first["input"], str)
+        else ""
+    )
     return f"{where}: {name} is {first['input']!r}: {first['msg']}.{hint}"
 
 

@@ -29,7 +29,9 @@ def local(function: Callable[[Item], Result], items: Sequence[Item], workers: in
             torch.set_num_threads(threads)
         return
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(min(workers, len(items)), context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(
+        min(workers, len(items)), context, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
         ahead: deque[Future[Result]] = deque()
         try:
             for item in items:

@@ -28,9 +28,10 @@ STRETCH_FRAMES = 64
 
 @dataclass(frozen=True)
 class Built:
-    """An example, the seconds of audio in all its streams, and the seconds that each stage took."""
+    """An example, the seconds of audio in its stems and in all its streams, and the seconds that each stage took."""
 
     example: shards.Example
+    stem_s: float
     stream_s: float
     seconds: dict[str, float]
 
@@ -64,9 +65,9 @@ def build_example(row: PlanRow, root: Path, config: PrepConfig, target: Target) 
         raise PrepError(f"{row.id}: the codec gave latents of shape {streams.shape} or not finite. Certify the codec.")
     meta = _meta(row, gains, loudness, frames, len(levels[0]))
     sources = dict(zip(row.stems, row.digests, strict=True))
-    n = len(stems)
+    n, length_s = len(stems), row.samples / target.rate
     example = shards.Example(row.id, meta, streams[:n], streams[n:], np.stack(levels).astype(np.float16), sources)
-    return Built(example, len(streams) * row.samples / target.rate, clock.seconds)
+    return Built(example, n * length_s, len(streams) * length_s, clock.seconds)
 
 
 def _meta(row: PlanRow, gains: list[float], loudness: list[float], frames: int, levels_frames: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Something to hear from a dataset: one multitrack's mix and target as audio, and the target decoded from its latents."""
+"""Something to hear from a dataset: one multitrack's mix and target, and the target decoded from its latents."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def write_excerpt(data: Path, root: Path, out: Path, instrument: str, split: str
     meta = record.meta
     codec = _same_codec(dataset.codec, dataset.index["config"]["codec"])
     wanted = Target(codec.identity.sample_rate, codec.identity.channels, Audio(**dataset.index["config"]["audio"]))
-    plan = pd.read_parquet(data / "plan.parquet").set_index("id")
-    paths = dict(zip(meta["stems"], plan.loc[record.id, "paths"], strict=True))
-    stems = [_read(root / paths[name], meta["samples"], wanted) for name in meta["stems"]]
+    plan = pd.read_parquet(data / "plan.parquet", columns=["id", "paths"])
+    planned: dict[str, list[str]] = dict(zip(plan["id"], plan["paths"], strict=True))
+    stems = [_read(root / path, meta["samples"], wanted) for path in planned[record.id]]
     members = meta["members"][stream]
     gain = np.float32(10 ** (meta["gains_db"][stream] / 20)) if len(members) > 1 else np.float32(1)
     latents = torch.from_numpy(np.array(record["stems"][target], np.float32))

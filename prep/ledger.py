@@ -10,10 +10,24 @@ import pandas as pd
 
 from prep.config import PrepConfig
 from prep.errors import PrepError
-from prep.plan import Plan, status_of
+from prep.plan import Plan
 from prep.scan import ScanRow
 
 STATUSES = ("used", "filtered", "quarantined")
+# Reasons that say "not wanted"; every other one says "broken"
+FILTERED = frozenset(
+    {
+        "omitted",
+        "known_white_noise",
+        "duplicate_id",
+        "duplicate_stem",
+        "rate",
+        "too_long",
+        "silent",
+        "too_few_stems",
+        "no_target",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,13 @@ class LedgerRow:
     detail: str
 
 
+def status_of(reason: str) -> str:
+    """The ledger's word for a reason."""
+    if not reason:
+        return "used"
+    return "filtered" if reason in FILTERED else "quarantined"
+
+
 def make_ledger(scan: list[ScanRow], plan: Plan) -> list[LedgerRow]:
     """A row for every row of the scan."""
     rows = []
@@ -37,7 +58,16 @@ def make_ledger(scan: list[ScanRow], plan: Plan) -> list[LedgerRow]:
         reason, detail = plan.verdicts[row.id, row.stem or row.path]
         rows.append(
             LedgerRow(
-                row.path, row.id, row.stem, row.split, row.corpus, row.licence, row.digest, status_of(reason), reason, detail
+                row.path,
+                row.id,
+                row.stem,
+                row.split,
+                row.corpus,
+                row.licence,
+                row.digest,
+                status_of(reason),
+                reason,
+                detail,
             )
         )
     return rows

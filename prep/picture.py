@@ -30,7 +30,13 @@ def draw_spectrograms(paths: list[Path], out: Path, start_s: float = 0.0, length
         axes = figure.add_subplot(len(paths), 1, row + 1)
         end_s = start_s + mel.shape[1] * HOP / RATE
         axes.imshow(
-            mel, origin="lower", aspect="auto", vmin=top - RANGE_DB, vmax=top, cmap="magma", extent=(start_s, end_s, 0, MELS)
+            mel,
+            origin="lower",
+            aspect="auto",
+            vmin=top - RANGE_DB,
+            vmax=top,
+            cmap="magma",
+            extent=(start_s, end_s, 0, MELS),
         )
         axes.set_xlim(start_s, start_s + length_s)
         axes.set_title(path.stem, fontsize=9, loc="left")

@@ -17,7 +17,7 @@ import pandas as pd
 from prep.config import PrepConfig
 from prep.draws import rng_for
 from prep.multitrack import SPLITS
-from prep.scan import FILTERED, VERSION, ScanRow
+from prep.scan import VERSION, ScanRow
 from prep.stages.activity import is_silent
 from prep.stages.loudness import ceiling_gain_db, gain_to_db
 from prep.stages.mixing import Members, draw_mixes
@@ -156,10 +156,3 @@ def write_plan(plan: Plan, path: Path) -> None:
     beside = path.with_suffix(".partial")
     pd.DataFrame([asdict(row) for row in plan.rows]).to_parquet(beside, index=False)
     beside.replace(path)
-
-
-def status_of(reason: str) -> str:
-    """The ledger's word for a reason."""
-    if not reason:
-        return "used"
-    return "filtered" if reason in FILTERED else "quarantined"

@@ -14,15 +14,25 @@ from prep.ledger import LedgerRow, count
 STAGES = ("read", "mix", "levels", "encode")
 
 
+@dataclass
+class Work:
+    """What one run did, in seconds: of wall time, of each stage summed over the workers, and of audio."""
+
+    scan_s: float
+    stages: Counter[str]
+    stem_s: float = 0.0
+    stream_s: float = 0.0  # stems and mixes
+    wall_s: float = 0.0
+
+
 @dataclass(frozen=True)
 class Report:
-    """`seconds`: a stage to its seconds. `built_s` is None when the dataset was complete already."""
+    """`work` is None when the dataset was complete already."""
 
     out: Path
     generation: str
     ledger: list[LedgerRow]
-    seconds: dict[str, float]
-    built_s: float | None = None
+    work: Work | None
 
     @property
     def index(self) -> dict[str, Any]:
@@ -33,19 +43,23 @@ class Report:
         index = self.index
         rate = index["codec"]["frame_rate"]
         splits = index["splits"]
-        if self.built_s is None:
+        if self.work is None:
             head = f"{self.out}: complete already, nothing to do (generation {self.generation})"
         else:
-            head = f"{self.out}: built in {self.built_s:.1f} s (generation {self.generation})"
-        lines = [head]
+            head = f"{self.out}: built in {self.work.wall_s:.1f} s (generation {self.generation})"
+        counts = index["counts"]
+        lines = [
+            head,
+            f"  in: {counts['audio_s'] / 3600:.2f} h of music, {counts['stem_s'] / 3600:.2f} h of stems used",
+        ]
         for name, split in splits.items():
             size = sum(shard["bytes"] for shard in split["shards"]) / 1e6
             lines.append(
-                f"  {name:<11}{split['examples']:>5} multitracks  {split['stems']:>5} stems + {split['mixes']:>5} mixes  "
-                f"{split['frames']:>8} frames = {split['frames'] / rate / 3600:6.2f} h of latents  "
+                f"  {name:<11}{split['examples']:>5} multitracks  {split['stems']:>5} stems + {split['mixes']:>5} mixes"
+                f"  {split['frames']:>8} frames = {split['frames'] / rate / 3600:6.2f} h of latents  "
                 f"{len(split['shards'])} shards, {size:.1f} MB"
             )
-        return lines + self._ledger_lines() + self._time_lines(splits, rate)
+        return lines + self._ledger_lines() + self._time_lines()
 
     def _ledger_lines(self) -> list[str]:
         counts = count(self.ledger)
@@ -56,16 +70,21 @@ class Report:
         for (status, reason), times in sorted(Counter((r.status, r.reason) for r in self.ledger if r.reason).items()):
             first = next(row for row in self.ledger if row.reason == reason)
             more = f" and {times - 1} more" if times > 1 else ""
-            lines.append(f"    {status:<12}{reason:<18}{first.path}{more}" + (f": {first.detail}" if first.detail else ""))
+            lines.append(
+                f"    {status:<12}{reason:<18}{first.path}{more}" + (f": {first.detail}" if first.detail else "")
+            )
         padded = [row for row in self.ledger if row.status == "used" and row.detail]
         if padded:
             lines.append(f"    used, though  {padded[0].path}: {padded[0].detail}  ({len(padded)} such)")
         return lines
 
-    def _time_lines(self, splits: dict[str, Any], rate: float) -> list[str]:
-        if self.built_s is None:
+    def _time_lines(self) -> list[str]:
+        if self.work is None:
             return []
-        stream_s = sum(split["frames"] for split in splits.values()) / rate
-        spent = {stage: self.seconds.get(stage, 0.0) for stage in STAGES}
-        parts = [f"{stage} {s:.1f} s ({stream_s / s:.0f}x)" for stage, s in spent.items() if s > 0]
-        return [f"  scan {self.seconds['scan']:.1f} s; per core: " + ", ".join(parts) + "   (x: stem-seconds a second)"]
+        parts = []
+        for stage in STAGES:
+            spent = self.work.stages[stage]
+            audio_s = self.work.stem_s if stage == "read" else self.work.stream_s
+            parts.append(f"{stage} {spent:.1f} s ({audio_s / max(spent, 1e-6):.0f}x)")
+        each = ", ".join(parts)
+        return [f"  scan {self.work.scan_s:.1f} s; summed over workers: {each}   (x: stem-seconds a second and core)"]

@@ -24,9 +24,6 @@ from prep.stages.loudness import SILENCE_LUFS, integrated_lufs
 
 VERSION = 1  # raise it when the measures below change
 
-# reasons that say "not wanted"; every other reason says "broken"
-FILTERED = frozenset({"omitted", "known_white_noise", "rate", "too_long", "silent", "too_few_stems", "no_target", "limit"})
-
 
 @dataclass(frozen=True)
 class ScanRow:
@@ -132,13 +129,27 @@ def _unread(multitrack: Multitrack, stem: Stem, root: Path) -> ScanRow:
 
 def left_out(rejects: Iterable[tuple[Path, Reject]], root: Path, corpus: str) -> list[ScanRow]:
     """Rows for what the source itself left out, so that the ledger accounts for it."""
+    nothing: dict[str, Any] = {
+        "split": "",
+        "stem": "",
+        "program": -1,
+        "instrument": "Unknown",
+        "size": 0,
+        "mtime_ns": 0,
+        "inode": 0,
+    }
     return [
         ScanRow(
-            id=path.name.lower(), split="", corpus=corpus, licence="unknown", stem="", path=_relative(path, root), program=-1,
-            instrument="Unknown", size=0, mtime_ns=0, inode=0, reason=reject.reason, detail=reject.detail,
+            id=path.name.lower(),
+            path=_relative(path, root),
+            corpus=corpus,
+            licence="unknown",
+            reason=reject.reason,
+            detail=reject.detail,
+            **nothing,
         )
         for path, reject in rejects
-    ]  # fmt: skip
+    ]
 
 
 def scan(
@@ -148,7 +159,7 @@ def scan(
     earlier: list[ScanRow],
     run: Callable[[Callable[[Multitrack], list[ScanRow]], list[Multitrack]], Iterator[list[ScanRow]]],
 ) -> Iterator[list[ScanRow]]:
-    """The rows of each multitrack, in order. `run(function, items)` is the engine; `earlier` rows are used where they hold."""
+    """The rows of each multitrack, in order; `earlier` rows where they hold. `run(function, items)` is the engine."""
     known: dict[str, list[ScanRow]] = {}
     for row in earlier:
         known.setdefault(row.id, []).append(row)
@@ -197,7 +208,7 @@ def read_scan(path: Path, key: str) -> list[ScanRow]:
         return []
     if table.attrs.get("scan") != key or list(table.columns) != [field.name for field in fields(ScanRow)]:
         return []
-    return [ScanRow(**row) for row in table.to_dict("records")]
+    return [ScanRow(**{str(name): value for name, value in row.items()}) for row in table.to_dict("records")]
 
 
 def scan_key(target: Target) -> str:

@@ -80,7 +80,9 @@ def play(run: Path, mix: Path, instrument: str, out: Path, seed: int, spec: str)
 
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Songs in Slakh2100's layout, at 44.1 kHz.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), required=True, help="Songs in Slakh2100's layout, at 44.1 kHz."
+)
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder for weights and curves.")
 @told_in_one_line
 def codec(config: Path, data: Path, run: Path) -> None:

@@ -220,7 +220,9 @@ class CausalCodec(nn.Module):
         device = self.window.device
         frame = torch.arange(first, first + frames, device=device) % c.noise_frames
         sub = (frame[:, None] * per_frame + torch.arange(per_frame, device=device)).flatten()
-        key = (sub[:, None, None] * 2 + torch.arange(2, device=device)[:, None]) * bins + torch.arange(bins, device=device)
+        key = (sub[:, None, None] * 2 + torch.arange(2, device=device)[:, None]) * bins + torch.arange(
+            bins, device=device
+        )
         for multiplier in (0x45D9F3B, 0x45D9F3B, 0x2C1B3C6D):
             key = ((key ^ (key >> 16)) * multiplier) & 0xFFFFFFFF
         angle = (key ^ (key >> 16)).to(torch.float32) * (2 * math.pi / 2**32)
@@ -259,6 +261,6 @@ class CausalCodec(nn.Module):
     def _check(self, audio: Tensor, multiple: int) -> None:
         if audio.ndim != 3 or audio.shape[1] != 2 or audio.shape[2] % multiple or not audio.shape[2]:
             raise ValueError(
-                f"the causal codec's step takes (batch, 2, k * {multiple}) samples with k >= 1; got {tuple(audio.shape)}. "
+                f"the causal codec's step takes (batch, 2, k * {multiple}) samples, k >= 1; got {tuple(audio.shape)}. "
                 "Expand mono to two channels, and use encode() for lengths that are not whole frames."
             )

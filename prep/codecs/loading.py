@@ -21,20 +21,25 @@ class CodecError(PrepError):
 
 
 def load_codec(spec: str = "causal", device: str = "cpu") -> CausalCodec:
-    """`causal` (the weights in this package) or `causal=FILE.safetensors`; on `device`, in eval mode, without gradients.
+    """`causal` (the weights of this package) or `causal=FILE.safetensors`; in eval mode, without gradients.
 
     Raises CodecError where the name, the file or its content is wrong.
     """
     name, _, checkpoint = spec.partition("=")
     if name != "causal":
-        raise CodecError(f"codec {name!r} is unknown; there is one: causal, or causal=FILE.safetensors for weights of yours.")
+        raise CodecError(
+            f"codec {name!r} is unknown; there is one: causal, or causal=FILE.safetensors for weights of yours."
+        )
     path = Path(checkpoint) if checkpoint else SHIPPED
     if not path.is_file():
-        raise CodecError(f"codec weights {path} do not exist. Train them: train codec configs/codec.yaml --data CORPUS.")
+        raise CodecError(
+            f"codec weights {path} do not exist. Train them: train codec configs/codec.yaml --data CORPUS."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a mapping)
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name).float() for name in names}
         codec = CausalCodec(_config(metadata))
         codec.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -50,6 +55,7 @@ def save_codec(codec: CausalCodec, path: Path) -> None:
     tensors = {key: tensor.detach().cpu().half().contiguous() for key, tensor in codec.state_dict().items()}
     beside = path.with_suffix(".partial")
     save_file(tensors, beside, {"codec": "causal", "config": json.dumps(asdict(codec.config))})
+    beside.chmod(0o644)  # safetensors keeps its files to the owner
     beside.replace(path)
 
 

@@ -154,4 +154,3 @@ def _approach(span: Span, target: int) -> int:
     """The note of the key next to the coming root, from below or, where that leaves the range, from above."""
     below = scale_step(target, span.chord.scale, -1)
     return below if below >= _LOW else scale_step(target, span.chord.scale, 1)
-

@@ -21,8 +21,6 @@ Rejected = tuple[Path, Reject]
 
 OMITTED = "omitted"
 LICENCE = "CC BY 4.0"
-# Reasons that are a choice of ours ("filtered"); every other reason here is bad data ("quarantined")
-FILTERED = frozenset({"omitted", "known_white_noise"})
 
 # A suffix such as "_baby" keeps excerpts apart from the whole
 _TRACK = re.compile(r"Track(\d{5})([_-]\w+)?", re.ASCII)
@@ -51,7 +49,7 @@ def read_slakh(root: Path, keep_white_noise: bool = False) -> tuple[list[Multitr
     """Every multitrack below `root`, in order of id, and every path left out with its reason.
 
     Reads metadata and folders, no audio. `root` may also be one Track folder. Reject reasons: omitted,
-    known_white_noise (`FILTERED`); bad_metadata, duplicate_id, duplicate_stem, missing_audio, no_split, no_stems,
+    known_white_noise, bad_metadata, duplicate_id, duplicate_stem, missing_audio, no_split, no_stems,
     unreadable, unsupported_format. Raises PrepError where there is nothing of Slakh at `root`.
     """
     multitracks: dict[str, Multitrack] = {}

@@ -39,7 +39,9 @@ def ledger(out: Path) -> dict[str, str]:
 
 
 def files(out: Path) -> dict[str, bytes]:
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.glob("generations/*/*") if path.is_file()}
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes() for path in out.glob("generations/*/*") if path.is_file()
+    }
 
 
 def test_a_stored_stream_is_what_the_law_says(tmp_path: Path, codec: str) -> None:
@@ -53,7 +55,9 @@ def test_a_stored_stream_is_what_the_law_says(tmp_path: Path, codec: str) -> Non
     for record in (dataset[i] for i in range(len(dataset))):
         meta = record.meta
         folder = root / folders[meta["split"]] / "stems"
-        sources = [np.repeat(sf.read(folder / f"{name}.flac", dtype="float32")[0][None], 2, 0) for name in meta["stems"]]
+        sources = [
+            np.repeat(sf.read(folder / f"{name}.flac", dtype="float32")[0][None], 2, 0) for name in meta["stems"]
+        ]
         latents = np.concatenate([record["stems"], record["mixes"]])
         assert len(latents) == len(meta["members"]) == meta["n_stems"] + meta["n_mixes"]
         assert meta["frames"] == latents.shape[1] == -(-meta["samples"] // 4096)
@@ -227,7 +231,9 @@ def test_a_source_that_changes_after_the_scan(tmp_path: Path, codec: str, monkey
         return planned(*args, **others)
 
     monkeypatch.setattr(module, "make_plan", change_then_plan)
-    with pytest.raises(PrepError, match=r"Track00001/stems/S00.flac has changed since it was scanned \(missing_audio\)"):
+    with pytest.raises(
+        PrepError, match=r"Track00001/stems/S00.flac has changed since it was scanned \(missing_audio\)"
+    ):
         run(root, tmp_path / "out", codec)
 
 

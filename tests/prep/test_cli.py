@@ -37,7 +37,10 @@ def test_build_and_hear(tmp_path: Path, codec: str) -> None:
 
     for words, message in (
         (("excerpt", out, tmp_path / "x", "--root", root, "--instrument", "Banjo"), "'Banjo' is no class"),
-        (("excerpt", out, tmp_path / "x", "--root", root, "--instrument", "Brass"), "no multitrack of test has a Brass"),
+        (
+            ("excerpt", out, tmp_path / "x", "--root", root, "--instrument", "Brass"),
+            "no multitrack of test has a Brass",
+        ),
         (("excerpt", out, tmp_path / "x", "--root", root, "--split", "dev"), "has no dev split; it has: train"),
         (("excerpt", out, tmp_path / "x", "--root", tmp_path), "--root"),
         (("picture", tmp_path / "none.wav", "--out", tmp_path / "b.png"), "none.wav: missing_audio"),
@@ -47,9 +50,7 @@ def test_build_and_hear(tmp_path: Path, codec: str) -> None:
         assert told.exit_code == 1 and message in told.output and told.output.count("\n") == 1
 
 
-def test_defaults_come_from_the_environment(
-    tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_defaults_come_from_the_environment(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_corpus(tmp_path / "music" / "slakh", train=2)
     monkeypatch.chdir(tmp_path)
     done = call("build", "--dataset", "slakh", "--set", codec, "--limit", 2, GREENROOM_DATA=str(tmp_path / "music"))

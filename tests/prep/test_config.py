@@ -23,7 +23,10 @@ def test_the_recipes_that_ship_are_valid(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("mixing: {subset_per_target: 3}", r"mixing.subset_per_target is no setting. Did you mean subsets_per_target\?"),
+        (
+            "mixing: {subset_per_target: 3}",
+            r"mixing.subset_per_target is no setting. Did you mean subsets_per_target\?",
+        ),
         ("mixin: {}", r"mixin is no setting. Did you mean mixing\?"),
         ("colour: red", r"colour is no setting. Known: activity, audio"),
         ("loudness: {mix_lufs: 3.0}", r"loudness.mix_lufs is 3.0: .*less than or equal to 0"),

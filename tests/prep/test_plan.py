@@ -29,7 +29,12 @@ def song(id: str, stems: int) -> list[ScanRow]:
 
 
 def test_gains_bring_stems_to_one_loudness_below_the_ceiling() -> None:
-    rows = [row(stem="S00"), row(stem="S01", loudness_lufs=-30.0), row(stem="S02", peak=0.9), row(stem="S03", loudness_lufs=-110.0)]
+    rows = [
+        row(stem="S00"),
+        row(stem="S01", loudness_lufs=-30.0),
+        row(stem="S02", peak=0.9),
+        row(stem="S03", loudness_lufs=-110.0),
+    ]
     plan = make_plan(rows, PrepConfig(), BYTES).rows[0]
     assert plan.gains_db[:2] == pytest.approx((2.0, 12.0 - 20 * np.log10(0.5 * 10 ** (12 / 20))), abs=1e-6)
     assert plan.gains_db[2] == pytest.approx(-20 * np.log10(0.9), abs=1e-6)
@@ -58,7 +63,9 @@ def test_more_mixes_keep_the_levels_of_those_that_were() -> None:
     few = make_plan(song("a", 6), PrepConfig(mixing=Mixing(subsets_per_target=2)), BYTES).rows[0]
     many = make_plan(song("a", 6), PrepConfig(mixing=Mixing(subsets_per_target=16)), BYTES).rows[0]
     offsets = dict(zip(many.mixes, many.offsets_db, strict=True))
-    shared = [(members, offset) for members, offset in zip(few.mixes, few.offsets_db, strict=True) if members in offsets]
+    shared = [
+        (members, offset) for members, offset in zip(few.mixes, few.offsets_db, strict=True) if members in offsets
+    ]
     assert len(shared) >= 3 and all(offsets[members] == offset for members, offset in shared)
 
 
@@ -91,7 +98,8 @@ def test_verdicts_reach_the_ledger() -> None:
     rows = [*song("a", 3), silent, short, broken, row("b", "S01"), *vocal]
     ledger = make_ledger(rows, make_plan(rows, PrepConfig(), BYTES))
     assert [(r.status, r.reason) for r in ledger] == [
-        *[("used", "")] * 3, ("filtered", "silent"), ("used", ""), ("quarantined", "truncated"), ("filtered", "too_few_stems"),
+        *[("used", "")] * 3, ("filtered", "silent"), ("used", ""), ("quarantined", "truncated"),
+        ("filtered", "too_few_stems"),
         ("filtered", "no_target"), ("filtered", "no_target"),
     ]  # fmt: skip
     assert ledger[4].detail == "padded from 400000 to 441000 samples"

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from prep.errors import PrepError, Reject
+from prep.ledger import FILTERED
 from prep.multitrack import Multitrack, Stem
-from prep.sources.slakh import FILTERED, read_slakh
+from prep.sources.slakh import read_slakh
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "slakh"
 

@@ -1,4 +1,4 @@
-"""Where the codec starts: principal components of the waveform and of the log-mel features, as linear maps both ways."""
+"""Where the codec starts: principal components of the waveform and of log-mel features, as linear maps both ways."""
 
 from __future__ import annotations
 

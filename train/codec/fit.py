@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
@@ -22,7 +22,6 @@ from train.codec.components import start_from_components
 from train.codec.measures import log_mel_distance, low_band_error
 from train.codec.songs import Song, draw_crop, find_songs
 from train.errors import TrainError
-
 
 # Of the distances while training: single stems fall silent, and what is below this there cannot be heard
 MEL_FLOOR = 1e-3
@@ -138,7 +137,9 @@ def fit_codec(recipe: CodecRecipe, data: Path, run: Path, config: CausalConfig |
                 group["lr"] = rate * group["scale"]
             loss, parts = codec_loss(codec, audio, recipe)
             if not torch.isfinite(loss):
-                raise TrainError(f"the codec's loss is {float(loss)} at step {step}; lower learning_rate ({recipe.learning_rate}).")
+                raise TrainError(
+                    f"the codec's loss is {float(loss)} at step {step}; lower learning_rate ({recipe.learning_rate})."
+                )
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
@@ -150,7 +151,7 @@ def fit_codec(recipe: CodecRecipe, data: Path, run: Path, config: CausalConfig |
             bar.set_postfix(mel=f"{row['mel']:.3f}", waveform=f"{row['waveform']:.3f}", refresh=False)
             if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
                 log.flush()
-                save_codec(average.module, out)
+                save_codec(cast(CausalCodec, average.module), out)
     return out
 
 
@@ -165,7 +166,10 @@ def _groups(codec: CausalCodec) -> list[dict[str, Any]]:
     taken = {id(p) for group in groups for p in group["params"]}
     rest = [p for p in codec.parameters() if id(p) not in taken]
     factors = (0.02, 0.2, 1.0)
-    return [{"params": params, "scale": f} for params, f in zip([*(g["params"] for g in groups), rest], factors, strict=True)]
+    return [
+        {"params": params, "scale": f}
+        for params, f in zip([*(g["params"] for g in groups), rest], factors, strict=True)
+    ]
 
 
 def _learning_rate(recipe: CodecRecipe, step: int) -> float:

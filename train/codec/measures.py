@@ -45,7 +45,9 @@ def si_sdr_db(audio: Tensor, decoded: Tensor) -> Tensor:
     return 10 * torch.log10(((target @ target) + 1e-12) / (((y - target) @ (y - target)) + 1e-12))
 
 
-def low_band_error(audio: Tensor, decoded: Tensor, rate: int, below_hz: float, n_fft: int = 2048, hop: int = 512) -> Tensor:
+def low_band_error(
+    audio: Tensor, decoded: Tensor, rate: int, below_hz: float, n_fft: int = 2048, hop: int = 512
+) -> Tensor:
     """Energy of the error over energy of the signal, both below `below_hz`, a clip: (B, channels, samples) -> (B,).
 
     Above, phase cannot be kept, and punishing its error would only silence what should sound.

@@ -43,7 +43,10 @@ def score(codec: CausalCodec, data: Path, seconds: float = 60.0) -> Figures:
     has a smaller squared error on them.
     """
     c = codec.config
-    mixes = [_whole_frames(read_stereo(s.mix, 0, int(seconds * c.sample_rate)), c.hop) for s in find_songs(data, c.sample_rate)]
+    mixes = [
+        _whole_frames(read_stereo(s.mix, 0, int(seconds * c.sample_rate)), c.hop)
+        for s in find_songs(data, c.sample_rate)
+    ]
     basis = principal_components(mixes, c.hop, c.dim)
     rows = []
     for mix in mixes:

@@ -33,7 +33,9 @@ def find_songs(root: Path, rate: int) -> list[Song]:
             raise TrainError(f"{mix} is at {info.samplerate} Hz, the codec at {rate}. Render the corpus at {rate} Hz.")
         songs.append(Song(mix, tuple(sorted((mix.parent / "stems").glob("*.flac"))), info.frames))
     if not songs:
-        raise TrainError(f"no mix.flac below {root}. Make a corpus: prep compose MIDI --songs 40, then prep render MIDI {root}.")
+        raise TrainError(
+            f"no mix.flac below {root}. Make a corpus: prep compose MIDI --songs 40, then prep render MIDI {root}."
+        )
     return songs
 
 

@@ -28,7 +28,9 @@ def test_identity_follows_weights_and_architecture() -> None:
     with torch.no_grad():
         codec.wave_in.weight[0, 0] += 1e-6
     after = codec.identity
-    assert after.architecture == before.architecture and after.weights != before.weights and after.digest != before.digest
+    assert (
+        after.architecture == before.architecture and after.weights != before.weights and after.digest != before.digest
+    )
 
 
 def test_the_weights_that_ship_fit_in_20_mb() -> None:
