@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prep.codecs import Codec, State
+from prep.codecs import Codec, CodecIdentity, State
 from train.batches import Scale
 from train.checkpoint import Checkpoint, check_codec
 from train.errors import AudioError, RunError
@@ -42,6 +42,7 @@ class Player:
     """A codec, a generator and the instrument it plays: everything but the state, which is passed in and out."""
 
     codec: Codec
+    identity: CodecIdentity  # the codec's, kept: reading it digests the weights
     generator: Generator
     mix_scale: Scale
     target_scale: Scale
@@ -61,7 +62,7 @@ class Player:
         played, generator = self.generator.step(self.mix_scale.normalise(mix), noise, instrument, state.generator)
         clock.append(time.perf_counter())
         audio, decoder = self.codec.decode_step(self.target_scale.restore(played), state.decoder)
-        audio, gain = limit(audio, state.gain, self.codec.identity.sample_rate)
+        audio, gain = limit(audio, state.gain, self.identity.sample_rate)
         clock.append(time.perf_counter())
         return audio, PlayerState(encoder, generator, decoder, gain), tuple(np.diff(clock).tolist())
 
@@ -136,7 +137,7 @@ def play(codec: Codec, checkpoint: Checkpoint, mix: Audio, rate: int, instrument
 
 def _perform(player: Player, heard: Tensor, seed: int) -> tuple[Audio, NDArray[np.float64], NDArray[np.float64]]:
     """(channels, samples) -> what was played (channels, hops * hop), seconds (hops, 3), the limiter's gains (hops,)."""
-    hop, noise_dim = player.codec.identity.hop, player.generator.config.noise_dim
+    hop, noise_dim = player.identity.hop, player.generator.config.noise_dim
     hops = -(-heard.shape[1] // hop)
     heard = torch.nn.functional.pad(heard, (0, hops * hop - heard.shape[1]))
     noise = torch.randn(hops, 1, 1, noise_dim, generator=torch.Generator().manual_seed(seed))
