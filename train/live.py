@@ -117,22 +117,23 @@ def play(codec: Codec, checkpoint: Checkpoint, mix: Audio, rate: int, instrument
     The same seed plays the same. Raises AudioError for a mix that is empty or not finite, RunError for an instrument
     or a codec that the checkpoint does not know.
     """
-    check_codec(checkpoint, codec.identity.to_json(), "the player")
-    heard, notes = _fit(mix, rate, codec)
+    identity = codec.identity
+    check_codec(checkpoint, identity.to_json(), "the player")
+    heard, notes = _fit(mix, rate, identity)
     number = find_instrument(instrument, checkpoint.classes)
     if not checkpoint.targets.get(checkpoint.classes[number]):
         learnt = ", ".join(checkpoint.targets)
         notes.append(f"no {checkpoint.classes[number]} was among the targets in training; those were: {learnt}")
-    player = Player(codec, checkpoint.player(), checkpoint.mix_scale, checkpoint.target_scale, number)
+    player = Player(codec, identity, checkpoint.player(), checkpoint.mix_scale, checkpoint.target_scale, number)
     played, seconds, gains = _perform(player, torch.from_numpy(heard), seed)
     if held := int((gains < 1).sum()):
         notes.append(
             f"the limiter held back {held} of {len(gains)} frames, by at most {-20 * np.log10(gains.min()):.1f} dB"
         )
-    late = checkpoint.config.batches.anticipation_frames * codec.identity.hop
+    late = checkpoint.config.batches.anticipation_frames * identity.hop
     audio = np.concatenate([np.zeros((len(played), late), np.float32), played], axis=1)[:, : heard.shape[1]]
-    latency = Latency(seconds, codec.identity.hop / codec.identity.sample_rate)
-    return Performance(audio, codec.identity.sample_rate, latency, tuple(notes))
+    latency = Latency(seconds, identity.hop / identity.sample_rate)
+    return Performance(audio, identity.sample_rate, latency, tuple(notes))
 
 
 def _perform(player: Player, heard: Tensor, seed: int) -> tuple[Audio, NDArray[np.float64], NDArray[np.float64]]:
@@ -160,13 +161,13 @@ def find_instrument(name: str, classes: tuple[str, ...]) -> int:
     raise RunError(f"there is no instrument {name!r}; did you mean {near}? The classes are: {', '.join(classes)}")
 
 
-def _fit(mix: Audio, rate: int, codec: Codec) -> tuple[Audio, list[str]]:
+def _fit(mix: Audio, rate: int, wanted: CodecIdentity) -> tuple[Audio, list[str]]:
     """The mix at the codec's rate and with its channels, and what had to be done for that."""
     if mix.size == 0:
         raise AudioError("the mix is empty; give one with sound in it")
     if not np.isfinite(mix).all():
         raise AudioError(f"the mix holds {int((~np.isfinite(mix)).sum())} samples of NaN or infinity; export it again")
-    wanted, notes = codec.identity, []
+    notes = []
     if rate != wanted.sample_rate:
         mix = soxr.resample(mix.T, rate, wanted.sample_rate).T
         notes.append(f"the mix was resampled from {rate} Hz to the codec's {wanted.sample_rate} Hz")
