@@ -34,6 +34,7 @@ from prep.codecs.protocol import CodecIdentity, State
 VERSION = 1  # raise it when the code below changes the numbers
 BOUND = 6.0  # of the envelope's numbers
 MEL_FLOOR = 1e-3
+CEILING = 0.7  # RMS of a synthesis window: no music reaches it, and no latent, however wrong, may exceed it
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class CausalCodec(nn.Module):
 
     def __init__(self, config: CausalConfig | None = None) -> None:
         super().__init__()
+        self._frozen: CodecIdentity | None = None
         c = self.config = config or CausalConfig()
         self.wave_in = nn.Linear(2 * c.hop, c.wave_dim, bias=False)
         self.wave_out = nn.Linear(c.wave_dim, 2 * (c.hop + c.tail), bias=False)
@@ -205,6 +207,9 @@ class CausalCodec(nn.Module):
         """(B, S, width), natural log-magnitudes (B, S, C, F), unit noise (S, C, F) -> complex (B, S, C, F)."""
         c = self.config
         magnitude = torch.exp((envelope + self.magnitude(hidden).unflatten(2, (2, -1))).clamp(max=7.0))
+        # Parseval: a real signal's mean square from one half of its spectrum
+        rms = (2 * magnitude.square().sum(-1, keepdim=True)).sqrt() / c.n_fft
+        magnitude = magnitude * (CEILING / rms).clamp(max=1.0)
         share, real, imag = self.phase(hidden).unflatten(2, (2, 3, -1)).unbind(3)
         low = torch.sigmoid(share) * noise[..., : c.phase_bins] + torch.complex(real, imag)
         unit = torch.cat([low, noise[..., c.phase_bins :].expand(hidden.shape[0], -1, -1, -1)], dim=3)
@@ -239,6 +244,15 @@ class CausalCodec(nn.Module):
     @property
     def identity(self) -> CodecIdentity:
         """Digests of the settings and of the weights as they are now."""
+        return self._frozen or self._digest()
+
+    def freeze(self) -> CausalCodec:
+        """For use: evaluation mode, no gradients, and the identity taken once, since hashing takes a while."""
+        self.eval().requires_grad_(False)
+        self._frozen = self._digest()
+        return self
+
+    def _digest(self) -> CodecIdentity:
         c = self.config
         settings = json.dumps({"version": VERSION, **asdict(c)}, sort_keys=True)
         weights = hashlib.sha256()

@@ -47,7 +47,7 @@ def load_codec(spec: str = "causal", device: str = "cpu") -> CausalCodec:
         raise CodecError(f"codec weights {path} cannot be loaded ({reason}). Fetch or train them again.") from error
     if bad := [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise CodecError(f"codec weights {path} hold NaN or infinity in {bad[0]}. Train them again.")
-    return codec.to(device).eval().requires_grad_(False)
+    return codec.to(device).freeze()
 
 
 def save_codec(codec: CausalCodec, path: Path) -> None:

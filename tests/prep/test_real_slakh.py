@@ -65,7 +65,7 @@ def test_rendered_and_built(rendered: Path, tmp_path: Path) -> None:
 
 
 def test_baby_slakh(rendered: Path, tmp_path: Path) -> None:
-    """16 kHz, flat, flags that say "not rendered". The excerpt's 2 s hold one stem that sounds: there is no pair in it."""
+    """16 kHz, flat, flags that say "not rendered". Of the excerpt, 2 s long, one stem sounds: it holds no pair."""
     codec = f"codec={save_small_codec(tmp_path)}"
     shutil.copytree(SHARED / "Track00001_baby", tmp_path / "baby" / "Track00001")
     words = ("build", "--dataset", "slakh", "--root", tmp_path / "baby", "--out", tmp_path / "out", "--set", codec)

@@ -131,6 +131,14 @@ def test_overlap_add_is_the_sum_of_shifted_windows() -> None:
     np.testing.assert_allclose(ringing[0], expected[:, 40:], atol=1e-6)
 
 
+def test_no_latent_however_wrong_deafens() -> None:
+    """Each window's RMS is bounded, and what the linear half adds is linear."""
+    codec = load_codec()
+    latents = torch.zeros(1, 4, 128)
+    latents[..., 80:] = 50 * torch.randn(1, 4, 48, generator=torch.Generator().manual_seed(0))
+    assert float(codec.decode(latents).square().mean().sqrt()) < 2 * 0.7 * 0.87
+
+
 def test_noise_is_unit_spread_and_does_not_drift(codec: CausalCodec) -> None:
     noise = codec.noise(0, 64)
     torch.testing.assert_close(noise.abs(), torch.ones_like(noise.abs()))
