@@ -136,6 +136,10 @@ def _checked_fonts(soundfonts: Sequence[Path]) -> tuple[Path, ...]:
     for font in fonts:
         if not font.is_file():
             raise PrepError(f"the SoundFont {font} does not exist. Pass an .sf2 or .sf3 file, or none for TimGM6mb.")
+        with font.open("rb") as file:
+            head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"sfbk":
+            raise PrepError(f"{font} is not a SoundFont. Pass an .sf2 or .sf3 file, or none for TimGM6mb.")
     return fonts
 
 

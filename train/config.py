@@ -192,8 +192,9 @@ def _explain(mistake: Any) -> str:
     name = ".".join(place)
     if mistake["type"] == "extra_forbidden":
         known = list(_model_at(place[:-1]).model_fields)
-        near = difflib.get_close_matches(place[-1], known, 1, 0.0)
-        return f"{name} is not a setting; did you mean {'.'.join([*place[:-1], *near])}?"
+        near = difflib.get_close_matches(place[-1], known, 1, 0.5)
+        mend = f"did you mean {'.'.join([*place[:-1], *near])}?" if near else f"the settings are: {', '.join(known)}"
+        return f"{name} is not a setting; {mend}"
     message = mistake["msg"].removeprefix("Value error, ")
     return message if not name or mistake["type"] == "value_error" else f"{name} is {mistake['input']!r}: {message}"
 

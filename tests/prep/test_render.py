@@ -261,7 +261,10 @@ def test_what_the_user_can_mend_is_said(midi: Path, tmp_path: Path) -> None:
     with pytest.raises(PrepError, match=r"the SoundFont .*missing.sf2 does not exist"):
         run(soundfonts=[tmp_path / "missing.sf2"])
     (tmp_path / "bad.sf2").write_bytes(b"RIFF")
-    with pytest.raises(PrepError, match=r"bad.sf2 is not a SoundFont that FluidSynth can load"):
+    with pytest.raises(PrepError, match=r"bad.sf2 is not a SoundFont\."):
         run(soundfonts=[tmp_path / "bad.sf2"])
+    (tmp_path / "cut.sf2").write_bytes(default_soundfont().read_bytes()[:1000])
+    with pytest.raises(PrepError, match=r"cut.sf2 is not a SoundFont that FluidSynth can load"):
+        run(soundfonts=[tmp_path / "cut.sf2"])
     with pytest.raises(PrepError, match=r"channels is 6; it must be 1"):
         run(channels=6)
