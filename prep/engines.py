@@ -24,7 +24,7 @@ def local(function: Callable[[Item], Result], items: Sequence[Item], workers: in
         torch.set_num_threads(1)
         try:
             for item in items:
-                yield function(item)
+                yield _noted(function, item)
         finally:
             torch.set_num_threads(threads)
         return
@@ -35,10 +35,19 @@ def local(function: Callable[[Item], Result], items: Sequence[Item], workers: in
         ahead: deque[Future[Result]] = deque()
         try:
             for item in items:
-                ahead.append(pool.submit(function, item))
+                ahead.append(pool.submit(_noted, function, item))
                 if len(ahead) > 2 * workers:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _noted(function: Callable[[Item], Result], item: Item) -> Result:
+    """What is not expected propagates, with a note of which item it was."""
+    try:
+        return function(item)
+    except Exception as error:
+        error.add_note(f"while working on {getattr(item, 'id', item)}")
+        raise
