@@ -42,9 +42,7 @@ def write_excerpt(data: Path, root: Path, out: Path, instrument: str, split: str
     meta = record.meta
     codec = _same_codec(dataset.codec, dataset.index["config"]["codec"])
     wanted = Target(codec.identity.sample_rate, codec.identity.channels, Audio(**dataset.index["config"]["audio"]))
-    plan = pd.read_parquet(data / "plan.parquet", columns=["id", "paths"])
-    planned: dict[str, list[str]] = dict(zip(plan["id"], plan["paths"], strict=True))
-    stems = [_read(root / path, meta["samples"], wanted) for path in planned[record.id]]
+    stems = [_read(root / path, meta["samples"], wanted) for path in _paths(data, record)]
     members = meta["members"][stream]
     gain = np.float32(10 ** (meta["gains_db"][stream] / 20)) if len(members) > 1 else np.float32(1)
     latents = torch.from_numpy(np.array(record["stems"][target], np.float32))
@@ -60,6 +58,18 @@ def write_excerpt(data: Path, root: Path, out: Path, instrument: str, split: str
         sf.write(out / f"{name}.wav", samples.T, wanted.rate, subtype="FLOAT")
     names = tuple(meta["stems"][i] for i in members)
     return Excerpt(record.id, meta["stems"][target], names, tuple(out / f"{name}.wav" for name in audio))
+
+
+def _paths(data: Path, record: shards.Record) -> list[str]:
+    """Where the record's stems lie below the root, in stem order."""
+    plan = pd.read_parquet(data / "plan.parquet", columns=["id", "stems", "paths"])
+    for row in plan[plan["id"] == record.id].to_dict("records"):
+        paths = dict(zip(row["stems"], row["paths"], strict=True))
+        if set(paths) >= set(record.meta["stems"]):
+            return [paths[name] for name in record.meta["stems"]]
+    raise PrepError(
+        f"plan.parquet of {data} is of a later, unfinished build without {record.id}. Run that build again."
+    )
 
 
 def _choose(dataset: shards.Dataset, instrument: str, split: str) -> tuple[shards.Record, int, int]:

@@ -50,6 +50,17 @@ def test_build_and_hear(tmp_path: Path, codec: str) -> None:
         assert told.exit_code == 1 and message in told.output and told.output.count("\n") == 1
 
 
+def test_an_excerpt_of_another_plan_is_refused(tmp_path: Path, codec: str) -> None:
+    """A build that was begun and not finished leaves its plan beside the old generation."""
+    root, out = write_corpus(tmp_path / "corpus", train=2), tmp_path / "out"
+    words = ("build", "--dataset", "slakh", "--root", root, "--set", codec, "--workers", 1)
+    assert call(*words, "--out", out).exit_code == 0
+    assert call(*words, "--out", tmp_path / "other", "--limit", 2).exit_code == 0
+    (tmp_path / "other" / "plan.parquet").replace(out / "plan.parquet")
+    told = call("excerpt", out, tmp_path / "listen", "--root", root, "--split", "validation", "--instrument", "Piano")
+    assert told.exit_code == 1 and "later, unfinished build without track00003" in told.output
+
+
 def test_defaults_come_from_the_environment(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_corpus(tmp_path / "music" / "slakh", train=2)
     monkeypatch.chdir(tmp_path)
