@@ -6,9 +6,12 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 import torch
+
+from prep.errors import PrepError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,7 +31,9 @@ def local(function: Callable[[Item], Result], items: Sequence[Item], workers: in
         finally:
             torch.set_num_threads(threads)
         return
+    # the server imports torch once, and its forks start at once; a plain fork would copy other libraries' threads
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch"])
     with ProcessPoolExecutor(
         min(workers, len(items)), context, initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
@@ -40,6 +45,8 @@ def local(function: Callable[[Item], Result], items: Sequence[Item], workers: in
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
+        except BrokenProcessPool as error:
+            raise PrepError("a worker was killed, most likely for memory. Run again with fewer --workers.") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -49,5 +56,5 @@ def _noted(function: Callable[[Item], Result], item: Item) -> Result:
     try:
         return function(item)
     except Exception as error:
-        error.add_note(f"while working on {getattr(item, 'id', item)}")
+        error.add_note(f"while working on {getattr(item, 'id', None) or getattr(item, 'source', item)}")
         raise

@@ -11,17 +11,15 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pretty_midi
 from tqdm import tqdm
 
+from prep.engines import local
 from prep.errors import PrepError, Reject
 from prep.render_song import Job, Rendered, inspect, read_rendered, render_song
 from prep.stages.render import version
@@ -29,8 +27,6 @@ from prep.stages.render import version
 SPLITS = ("train", "validation", "test")
 RECEIPT = "render.json"
 _TEST, _VALIDATION = 0.1, 0.2
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,8 @@ def render_corpus(
         return _load_summary(finished, midi_dir, time.monotonic() - began)
     count = min(workers or os.cpu_count() or 1, len(found))
     rejects, jobs = _plan(found, digests, out, fonts, channels, seed, count)
-    results = dict(_each(_render_or_read, jobs, count, "render" if progress else None))
+    bar = tqdm(local(_render_or_read, jobs, count), "render", len(jobs), unit="song", disable=not progress)
+    results = dict(zip(jobs, bar, strict=True))
     rows = {name: _row_rejected(reject) for name, reject in rejects.items()}
     rows |= {job.name: _row(job, result) for job, result in results.items()}
     record = {"fingerprint": fingerprint, "songs": {name: rows[name] for name in found}}
@@ -192,8 +189,8 @@ def _plan(
     seed: int,
     workers: int,
 ) -> tuple[dict[str, Reject], list[Job]]:
-    verdicts = dict(_each(_verdict, list(found.values()), workers, None))
-    rejects = {name: verdict for name, path in found.items() if (verdict := verdicts[path]) is not None}
+    verdicts = zip(found, local(_verdict, list(found.values()), workers), strict=True)
+    rejects = {name: verdict for name, verdict in verdicts if verdict is not None}
     splits = assign_splits({name: digest for name, digest in digests.items() if name not in rejects})
     jobs = [
         Job(path, name, out / splits[name] / f"Track{number:05d}", fonts, channels, seed)
@@ -209,32 +206,7 @@ def _verdict(path: Path) -> Reject | None:
 
 
 def _render_or_read(job: Job) -> Rendered | Reject:
-    try:
-        return read_rendered(job.folder) if job.folder.is_dir() else render_song(job)
-    except Exception as error:
-        error.add_note(f"while rendering {job.source}")
-        raise
-
-
-def _each(
-    work: Callable[[_Item], _Result], items: list[_Item], workers: int, title: str | None
-) -> Iterator[tuple[_Item, _Result]]:
-    """(item, result) as they come, from `workers` processes, or from this one where there is only one."""
-    with tqdm(total=len(items), desc=title, unit="song", disable=title is None) as bar:
-        if workers <= 1:
-            for item in items:
-                yield item, work(item)
-                bar.update()
-            return
-        # spawned, because a fork would copy the threads that other libraries may have started
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            futures = {pool.submit(work, item): item for item in items}
-            try:
-                for future in as_completed(futures):
-                    yield futures[future], future.result()
-                    bar.update()
-            except BrokenProcessPool as error:
-                raise PrepError("a worker was killed, most likely for memory. Run again with fewer workers.") from error
+    return read_rendered(job.folder) if job.folder.is_dir() else render_song(job)
 
 
 def _row(job: Job, result: Rendered | Reject) -> dict[str, Any]:

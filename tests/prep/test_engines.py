@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from prep.engines import local
+from prep.errors import PrepError
 
 
 def square(x: int) -> int:
@@ -30,6 +31,17 @@ def test_an_error_names_its_item_and_what_came_before_is_there(workers: int) -> 
     with pytest.raises(ValueError, match="unlucky") as caught:
         next(results)
     assert caught.value.__notes__ == ["while working on 13"]
+
+
+def dies(x: int) -> int:
+    if x == 3:
+        os._exit(9)
+    return x
+
+
+def test_a_killed_worker_is_told() -> None:
+    with pytest.raises(PrepError, match=r"a worker was killed, most likely for memory. Run again with fewer --workers"):
+        list(local(dies, range(6), 2))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -138,7 +138,7 @@ def test_a_second_run_does_nothing_and_a_broken_one_goes_on(
 ) -> None:
     out, summary = corpus
     before = digests(out)
-    monkeypatch.setattr("prep.render._each", None)
+    monkeypatch.setattr("prep.render.local", None)
     again = render_corpus(midi, out, workers=1, progress=False)
     assert again.already_done and "nothing was rendered" in "\n".join(again.lines())
     assert (again.stems, again.audio_s, again.silent, again.rejected) == (summary.stems, summary.audio_s, (), ())
