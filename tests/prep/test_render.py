@@ -1,7 +1,6 @@
 """What stands in the Track folders, whatever the MIDI, and that it is the same each time."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,12 @@ from prep.compose import compose
 from prep.errors import PrepError
 from prep.midi import Song, read_song
 from prep.render import RenderSummary, SilentStem, assign_splits, default_soundfont, render_corpus
-from prep.stages.render import library
 
 RATE = 44100
 PROGRAMS = (0, 19, 89)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fluidsynth() -> None:
-    try:
-        library()
-    except PrepError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("fluidsynth")
 
 
 def write(path: Path, volumes: Sequence[int], seconds: float = 0.5) -> Path:
