@@ -1,9 +1,13 @@
 import os
 
 import pytest
+import torch
 
 from prep.errors import PrepError
 from prep.stages.render import library
+
+# the tests' tensors are so small that threads cost more than they give, most of all on a busy machine
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
