@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
+import soxr
 import torch
 from tqdm import tqdm
 
@@ -64,11 +67,13 @@ def build(corpus: Corpus, out: Path, config: PrepConfig, workers: int, progress:
     folder.mkdir(parents=True, exist_ok=True)
     names = {split: shards.shard_names(split, number) for split, number in plan.shards.items()}
     missing = [name for split in names.values() for name in split if not shards.finished(folder / name)]
-    if missing or not (folder / "dataset.json").is_file():
+    if missing:
         function = partial(build_example, root=corpus.root, config=config, target=target)
         _build_shards(plan, missing, folder, function, workers, progress, work)
-        shards.write_index(folder, _header(name, plan, identity, config, count(ledger)), names)
         work.wall_s = time.monotonic() - started
+    header = _header(name, plan, identity, config, count(ledger))
+    if missing or not _has_header(folder / "dataset.json", header):
+        shards.write_index(folder, header, names)
     shards.set_current(out, name)
     return Report(out, name, ledger, work if work.wall_s else None)
 
@@ -79,10 +84,12 @@ def _check_out(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PrepError(f"--out {out} cannot be made ({error.strerror}). Name a folder that you may write.") from error
-    if any(out.iterdir()) and not (out / "scan.parquet").is_file():
+    if not os.access(out, os.R_OK | os.W_OK | os.X_OK):
+        raise PrepError(f"--out {out} cannot be read and written. Name a folder that you may write.")
+    # a killed build may leave the beginning of its first file
+    there = [path for path in out.iterdir() if path.suffix != ".part"]
+    if there and not (out / "scan.parquet").is_file():
         raise PrepError(f"--out {out} holds files that are not a dataset's. Name an empty or a new folder.")
-    if not os.access(out, os.W_OK):
-        raise PrepError(f"--out {out} cannot be written. Name a folder that you may write.")
 
 
 def _scan(corpus: Corpus, out: Path, target: Target, workers: int, progress: bool) -> list[ScanRow]:
@@ -93,11 +100,17 @@ def _scan(corpus: Corpus, out: Path, target: Target, workers: int, progress: boo
         quiet = not (progress and items)
         return iter(tqdm(local(function, items, workers), "scan", len(items), unit="multitrack", disable=quiet))
 
-    groups = scan(corpus.multitracks, corpus.root, target, earlier, run)
-    rows = [row for group in groups for row in group] + left_out(corpus.rejects, corpus.root, corpus.name)
-    if rows != earlier:
-        write_scan(rows, out / "scan.parquet", key)
-    return rows
+    rows: list[ScanRow] = []
+    try:
+        for group in scan(corpus.multitracks, corpus.root, target, earlier, run):
+            rows += group
+    finally:
+        # also what an interruption leaves, and what this run did not ask for: it need not be decoded again
+        asked = {row.id for row in rows}
+        others = [row for row in earlier if row.stem and row.id not in asked]
+        if rows + others != earlier:
+            write_scan(rows + others, out / "scan.parquet", key)
+    return rows + left_out(corpus.rejects, corpus.root, corpus.name)
 
 
 def _build_shards(
@@ -153,6 +166,15 @@ def _header(
     }
 
 
+def _has_header(path: Path, header: dict[str, Any]) -> bool:
+    """Whether dataset.json is there and says this of the build; its counts change with what was left out, too."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return all(found.get(key) == value for key, value in json.loads(json.dumps(header)).items())
+
+
 def fingerprint() -> dict[str, str]:
     """The hardware and software on which equal inputs give equal bytes."""
     return {
@@ -160,5 +182,7 @@ def fingerprint() -> dict[str, str]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
         "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "soxr": soxr.__version__,
         "python": platform.python_version(),
     }

@@ -22,8 +22,12 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except (PrepError, ShardError) as error:
             raise click.ClickException(str(error)) from None
+        except OSError as error:  # a folder without permission, a full disk
+            raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror or error}.") from None
         except KeyboardInterrupt:
-            click.echo("Stopped. What is written stays; the same command goes on from there.", err=True)
+            click.echo(
+                "Stopped. Finished shards and what was scanned stay; the same command goes on from there.", err=True
+            )
             sys.exit(130)
 
 

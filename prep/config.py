@@ -17,7 +17,7 @@ from prep.instruments import CLASSES
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Activity(Section):
@@ -53,7 +53,7 @@ class Audio(Section):
 
 
 class Shards(Section):
-    size_mb: float = Field(256.0, gt=0)  # wanted size of a tar
+    size_mb: float = Field(256.0, ge=0.1)  # wanted size of a tar
 
 
 class PrepConfig(Section):
@@ -61,7 +61,7 @@ class PrepConfig(Section):
 
     seed: int = 0
     codec: str = "causal"
-    max_bad_fraction: float = Field(0.1, ge=0, le=1)  # more quarantined multitracks than this stop the build
+    max_bad_fraction: float = Field(0.1, ge=0, le=1)  # a larger share of quarantined files stops the build
     activity: Activity = Activity()
     loudness: Loudness = Loudness()
     mixing: Mixing = Mixing()
@@ -74,12 +74,12 @@ def read_config(path: Path | None, overrides: tuple[str, ...] = ()) -> PrepConfi
     settings: Any = {}
     if path is not None:
         if not path.is_file():
-            raise PrepError(f"config {path} does not exist. Recipes that ship are in configs/.")
+            raise PrepError(f"config {path} is not a file. Recipes that ship are in configs/.")
         try:
             settings = yaml.safe_load(path.read_text()) or {}
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise PrepError(f"config {path} is not YAML: {' '.join(str(error).split())}.") from error
-        if not isinstance(settings, dict):
+        if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
             raise PrepError(f"config {path} must be a mapping of settings, like `mixing: {{subsets_per_target: 4}}`.")
     for override in overrides:
         _apply(settings, override)
@@ -98,7 +98,7 @@ def _apply(settings: dict[str, Any], override: str) -> None:
     *sections, last = key.split(".")
     for section in sections:
         settings = settings.setdefault(section, {})
-        if not isinstance(settings, dict):
+        if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
             raise PrepError(f"--set {override!r}: {section} is a value, not a section.")
     try:
         settings[last] = yaml.safe_load(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -34,9 +35,7 @@ def local(function: Callable[[Item], Result], items: Sequence[Item], workers: in
     # the server imports torch once, and its forks start at once; a plain fork would copy other libraries' threads
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch"])
-    with ProcessPoolExecutor(
-        min(workers, len(items)), context, initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(min(workers, len(items)), context, initializer=_start_worker) as pool:
         ahead: deque[Future[Result]] = deque()
         try:
             for item in items:
@@ -49,6 +48,12 @@ def local(function: Callable[[Item], Result], items: Sequence[Item], workers: in
             raise PrepError("a worker was killed, most likely for memory. Run again with fewer --workers.") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """One thread, and Ctrl-C is the parent's to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
 
 
 def _noted(function: Callable[[Item], Result], item: Item) -> Result:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 import shards
+from prep.audio import content_digest
 from prep.codecs import Codec, load_codec
 from prep.config import PrepConfig
 from prep.errors import PrepError, Reject
@@ -39,7 +40,7 @@ class Built:
 def build_example(row: PlanRow, root: Path, config: PrepConfig, target: Target) -> Built:
     """Read the stems, sum the mixes, measure and encode every stream. Raises PrepError when a source has changed."""
     clock = _Clock()
-    stems = [_read(root / path, row, target) for path in row.paths]
+    stems = [_read(root / path, digest, row, target) for path, digest in zip(row.paths, row.digests, strict=True)]
     clock.lap("read")
     codec = _codec(config.codec)
     frames = math.ceil(row.samples / codec.identity.hop)
@@ -109,11 +110,12 @@ def _codec(spec: str) -> Codec:
     return load_codec(spec)
 
 
-def _read(path: Path, row: PlanRow, target: Target) -> np.ndarray:
-    """(channels, row.samples): shorter stems are padded with silence."""
+def _read(path: Path, digest: str, row: PlanRow, target: Target) -> np.ndarray:
+    """(channels, row.samples) of the very file that was scanned; shorter stems are padded with silence."""
     loaded = load_stem(path, target)
-    if isinstance(loaded, Reject):
-        raise PrepError(f"{path} has changed since it was scanned ({loaded.reason}). Run the same build again.")
+    if isinstance(loaded, Reject) or content_digest(path) != digest:
+        what = loaded.reason if isinstance(loaded, Reject) else "other content"
+        raise PrepError(f"{path} has changed since it was scanned ({what}). Run the same build again.")
     audio = loaded[0]
     return np.pad(audio, ((0, 0), (0, row.samples - audio.shape[1])))
 

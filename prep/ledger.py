@@ -11,7 +11,7 @@ import pandas as pd
 from prep.config import PrepConfig
 from prep.errors import PrepError
 from prep.plan import Plan
-from prep.scan import ScanRow
+from prep.scan import ScanRow, write_table
 
 STATUSES = ("used", "filtered", "quarantined")
 # Reasons that say "not wanted"; every other one says "broken"
@@ -21,6 +21,7 @@ FILTERED = frozenset(
         "known_white_noise",
         "duplicate_id",
         "duplicate_stem",
+        "unsupported_format",
         "rate",
         "too_long",
         "silent",
@@ -55,7 +56,7 @@ def make_ledger(scan: list[ScanRow], plan: Plan) -> list[LedgerRow]:
     """A row for every row of the scan."""
     rows = []
     for row in scan:
-        reason, detail = plan.verdicts[row.id, row.stem or row.path]
+        reason, detail = plan.verdicts[row.path]
         rows.append(
             LedgerRow(
                 row.path,
@@ -74,9 +75,7 @@ def make_ledger(scan: list[ScanRow], plan: Plan) -> list[LedgerRow]:
 
 
 def write_ledger(rows: list[LedgerRow], path: Path) -> None:
-    beside = path.with_suffix(".partial")
-    pd.DataFrame([asdict(row) for row in rows]).to_parquet(beside, index=False)
-    beside.replace(path)
+    write_table(pd.DataFrame([asdict(row) for row in rows]), path)
 
 
 def count(rows: list[LedgerRow]) -> dict[str, int]:

@@ -17,7 +17,7 @@ import pandas as pd
 from prep.config import PrepConfig
 from prep.draws import rng_for
 from prep.multitrack import SPLITS
-from prep.scan import VERSION, ScanRow
+from prep.scan import VERSION, ScanRow, write_table
 from prep.stages.activity import is_silent
 from prep.stages.loudness import ceiling_gain_db, gain_to_db
 from prep.stages.mixing import Members, draw_mixes
@@ -51,13 +51,13 @@ class PlanRow:
 class Plan:
     rows: tuple[PlanRow, ...]
     shards: dict[str, int]  # split -> how many
-    verdicts: dict[tuple[str, str], tuple[str, str]] = field(repr=False)  # (id, stem) -> (reason or "", detail)
+    verdicts: dict[str, tuple[str, str]] = field(repr=False)  # path -> (reason or "", detail)
     digest: str = ""
 
 
 def make_plan(scan: Iterable[ScanRow], config: PrepConfig, bytes_per_sample: float) -> Plan:
     """`bytes_per_sample`: what one sample of one stream comes to in a shard."""
-    verdicts: dict[tuple[str, str], tuple[str, str]] = {}
+    verdicts: dict[str, tuple[str, str]] = {}
     rows = []
     for _, group in groupby(scan, key=lambda row: row.id):
         row = _plan_multitrack(list(group), config, verdicts)
@@ -69,18 +69,16 @@ def make_plan(scan: Iterable[ScanRow], config: PrepConfig, bytes_per_sample: flo
     return Plan(placed, shards, verdicts, _digest(placed, config))
 
 
-def _plan_multitrack(
-    group: list[ScanRow], config: PrepConfig, verdicts: dict[tuple[str, str], tuple[str, str]]
-) -> PlanRow | None:
+def _plan_multitrack(group: list[ScanRow], config: PrepConfig, verdicts: dict[str, tuple[str, str]]) -> PlanRow | None:
     kept, gains, levels = [], [], []
     for row in group:
         if row.reason:
-            verdicts[row.id, row.stem or row.path] = (row.reason, row.detail)
+            verdicts[row.path] = (row.reason, row.detail)
             continue
         gain = _stem_gain_db(row, config)
         if is_silent(row.levels_db + gain, config.activity.threshold_db, config.activity.min_active_s):
             detail = f"sounds for less than {config.activity.min_active_s:g} s over {config.activity.threshold_db:g} dB"
-            verdicts[row.id, row.stem] = ("silent", detail)
+            verdicts[row.path] = ("silent", detail)
             continue
         kept.append(row)
         gains.append(gain)
@@ -90,7 +88,7 @@ def _plan_multitrack(
     samples = max((row.samples for row in kept), default=0)
     for row in kept:
         detail = f"padded from {row.samples} to {samples} samples" if row.samples < samples else ""
-        verdicts[row.id, row.stem] = reason or ("", detail)
+        verdicts[row.path] = reason or ("", detail)
     if reason:
         return None
     mixing = config.mixing
@@ -153,6 +151,4 @@ def _digest(rows: tuple[PlanRow, ...], config: PrepConfig) -> str:
 
 def write_plan(plan: Plan, path: Path) -> None:
     """plan.parquet, a row an example."""
-    beside = path.with_suffix(".partial")
-    pd.DataFrame([asdict(row) for row in plan.rows]).to_parquet(beside, index=False)
-    beside.replace(path)
+    write_table(pd.DataFrame([asdict(row) for row in plan.rows]), path)

@@ -21,6 +21,7 @@ from prep.errors import Reject
 from prep.multitrack import Multitrack, Stem
 from prep.stages.activity import levels_db
 from prep.stages.loudness import SILENCE_LUFS, integrated_lufs
+from shards.generations import atomic
 
 VERSION = 1  # raise it when the measures below change
 
@@ -140,7 +141,7 @@ def left_out(rejects: Iterable[tuple[Path, Reject]], root: Path, corpus: str) ->
     }
     return [
         ScanRow(
-            id=path.name.lower(),
+            id=_track_of(path, root),
             path=_relative(path, root),
             corpus=corpus,
             licence="unknown",
@@ -162,7 +163,8 @@ def scan(
     """The rows of each multitrack, in order; `earlier` rows where they hold. `run(function, items)` is the engine."""
     known: dict[str, list[ScanRow]] = {}
     for row in earlier:
-        known.setdefault(row.id, []).append(row)
+        if row.stem:  # not what the source left out
+            known.setdefault(row.id, []).append(row)
     fresh = [m for m in multitracks if not _holds(known.get(m.id, []), m, root)]
     scanned = run(partial(scan_multitrack, root=root, target=target), fresh)
     waiting = {m.id for m in fresh}
@@ -187,6 +189,12 @@ def _with(row: ScanRow, **changes: Any) -> ScanRow:
     return ScanRow(**{**asdict(row), **changes})
 
 
+def _track_of(path: Path, root: Path) -> str:
+    """The multitrack that a file or folder below the root belongs to: the part of its path above `stems`, or itself."""
+    parts = Path(_relative(path, root)).parts
+    return (parts[parts.index("stems") - 1] if "stems" in parts[1:] else path.name).lower()
+
+
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
@@ -195,9 +203,13 @@ def write_scan(rows: list[ScanRow], path: Path, key: str) -> None:
     """scan.parquet; `key` names the target that the measures were made for."""
     table = pd.DataFrame([asdict(row) for row in rows], columns=[field.name for field in fields(ScanRow)])
     table.attrs["scan"] = key
-    beside = path.with_suffix(".partial")
-    table.to_parquet(beside, index=False)
-    beside.replace(path)
+    write_table(table, path)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Parquet, whole or not at all."""
+    with atomic(path) as file:
+        table.to_parquet(file, index=False)
 
 
 def read_scan(path: Path, key: str) -> list[ScanRow]:

@@ -45,7 +45,7 @@ def test_reasons_that_are_named_are_reasons() -> None:
     assert named - FILTERED == {"truncated", "corrupt", "not_finite"} and named & FILTERED
 
 
-def test_it_is_short_and_of_no_one_machine() -> None:
+def test_it_is_short_and_names_rooms_that_exist() -> None:
     assert len(README.splitlines()) < 250
     for path in ("configs", "prep", "shards", "train", "tests"):
         assert (ROOT / path).is_dir()

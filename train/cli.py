@@ -25,6 +25,8 @@ def told_in_one_line(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
         except (TrainError, ShardError, CodecError) as error:
             raise click.ClickException(str(error)) from None
+        except OSError as error:  # a folder without permission, a full disk
+            raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror or error}.") from None
 
     return wrapped
 

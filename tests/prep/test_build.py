@@ -220,25 +220,101 @@ def test_folders_that_are_not_ours_are_left_alone(tmp_path: Path, codec: str) ->
         run(root, tmp_path / "file" / "out", codec)
 
 
-def test_a_source_that_changes_after_the_scan(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("change", ["gone", "another", "longer", "stereo"])
+def test_a_source_that_changes_after_the_scan(
+    tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
     root = write_corpus(tmp_path / "corpus", train=1)
+    source = root / "train/Track00001/stems/S00.flac"
     from prep import build as module
 
     planned = module.make_plan
 
     def change_then_plan(*args: Any, **others: Any) -> Any:
-        (root / "train/Track00001/stems/S00.flac").unlink()
-        return planned(*args, **others)
+        plan = planned(*args, **others)
+        audio = {"another": tone(7), "longer": tone(1, 5.0), "stereo": np.stack([tone(1)] * 2), "gone": None}[change]
+        source.unlink()
+        if audio is not None:
+            sf.write(source, audio.T, RATE)
+        return plan
 
     monkeypatch.setattr(module, "make_plan", change_then_plan)
-    with pytest.raises(
-        PrepError, match=r"Track00001/stems/S00.flac has changed since it was scanned \(missing_audio\)"
-    ):
+    with pytest.raises(PrepError, match=r"S00.flac has changed since it was scanned \((missing_audio|other content)\)"):
         run(root, tmp_path / "out", codec)
+    monkeypatch.setattr(module, "make_plan", planned)
+    run(root, tmp_path / "out", codec)
+    run(root, tmp_path / "fresh", codec)
+    built = next((tmp_path / "fresh").glob("generations/*")).name
+    assert files(tmp_path / "fresh").items() <= files(tmp_path / "out").items()
+    assert shards.current(tmp_path / "out") == built
+
+
+def test_a_smaller_run_between_does_not_cost_the_scan(
+    tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = write_corpus(tmp_path / "corpus", train=3), tmp_path / "out"
+    run(root, out, codec)
+    multitracks, _ = read_slakh(root)
+    build(Corpus("slakh", root, multitracks[:2]), out, PrepConfig(codec=codec), 1, progress=False)
+    assert len(shards.open(out)) == 2
+    monkeypatch.setattr("prep.scan._scan_stem", None)  # would be called for what is not known
+    run(root, out, codec)
+    assert len(shards.open(out)) == 5
+
+
+def test_an_interrupted_scan_keeps_what_it_measured(
+    tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = write_corpus(tmp_path / "corpus", train=2), tmp_path / "out"
+    from prep import scan as module
+
+    measure = module._scan_stem
+    seen: list[str] = []
+
+    def counted(multitrack: Any, *others: Any) -> Any:
+        if multitrack.id == "track00003" and "track00003" not in seen and len(seen) < 100:
+            seen.extend(["track00003"] * 100)
+            raise KeyboardInterrupt
+        seen.append(multitrack.id)
+        return measure(multitrack, *others)
+
+    monkeypatch.setattr(module, "_scan_stem", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run(root, out, codec)
+    first = set(seen) - {"track00003"}
+    seen[:] = ["track00003"] * 100
+    run(root, out, codec)
+    assert first == {"track00001", "track00002"} and not first & set(seen) and "track00004" in seen
+
+
+def test_the_index_tells_what_was_left_out_now(tmp_path: Path, codec: str) -> None:
+    """A broken Track folder changes no stream, yet the counts are those of a build from nothing."""
+    root, out = write_corpus(tmp_path / "corpus", train=2), tmp_path / "out"
+    run(root, out, codec)
+    (root / "train" / "Track00077").mkdir()
+    again = run(root, out, codec)
+    assert "nothing to do" in again.lines()[0]
+    run(root, tmp_path / "fresh", codec)
+    assert files(out) == files(tmp_path / "fresh")
+    assert shards.open(out).index["counts"]["quarantined"] == 1
+
+
+def test_a_mix_over_full_scale_is_attenuated(tmp_path: Path, codec: str) -> None:
+    root = write_corpus(tmp_path / "corpus", train=1)
+    run(root, tmp_path / "out", codec, loudness=Loudness(mix_lufs=0.0, mix_offset_db=0.0))
+    for record in (shards.open(tmp_path / "out")[i] for i in range(3)):
+        folder = root / record.meta["split"] / f"Track{record.id[5:]}" / "stems"
+        sources = [sf.read(folder / f"{name}.flac", dtype="float32")[0] for name in record.meta["stems"]]
+        gains = record.meta["gains_db"]
+        for stream in range(record.meta["n_stems"], len(gains)):
+            mix = sum(sources[i] * 10 ** (gains[i] / 20) for i in record.meta["members"][stream])
+            assert np.abs(mix).max() * 10 ** (gains[stream] / 20) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_silence_gives_no_nan_and_statistics_are_right(tmp_path: Path, codec: str) -> None:
     root = write_corpus(tmp_path / "corpus", train=2)
+    half_silent = np.concatenate([tone(1, 1.5), np.zeros(3 * RATE // 2, np.float32)])
+    write_track(root / "train/Track00030", {"S00": half_silent, "S01": half_silent, "S02": np.zeros(3 * RATE)})
     run(root, tmp_path / "out", codec, activity=Activity(min_active_s=0.0, threshold_db=-119.0))
     dataset = shards.open(tmp_path / "out")
     train = dataset.split("train")
@@ -246,6 +322,8 @@ def test_silence_gives_no_nan_and_statistics_are_right(tmp_path: Path, codec: st
     moments = train.moments("stem")
     np.testing.assert_allclose(moments.mean, stems.mean(0), atol=1e-5)
     np.testing.assert_allclose(moments.std, stems.std(0), rtol=1e-4)
+    quiet = next(record for record in (train[i] for i in range(len(train))) if record.id == "track00030")
+    assert quiet.meta["n_stems"] == 2 and (np.asarray(quiet["levels"])[:, 110:] == -120).all()
     text = json.dumps(dataset.index)
     assert "NaN" not in text and "Infinity" not in text
     assert torch.isfinite(torch.from_numpy(stems)).all()

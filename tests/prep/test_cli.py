@@ -78,7 +78,7 @@ def test_defaults_come_from_the_environment(tmp_path: Path, codec: str, monkeypa
         (("--dataset", "slakh", "--root", "{tmp}/empty"), "--root"),
         (("--dataset", "slakh", "--root", "{tmp}/photos"), "--root"),
         (("--dataset", "slakh", "--root", "{tmp}", "--set", "mixing.size_lav=all"), "Did you mean size_law?"),
-        (("--dataset", "slakh", "--root", "{tmp}", "--config", "{tmp}/none.yaml"), "none.yaml does not exist"),
+        (("--dataset", "slakh", "--root", "{tmp}", "--config", "{tmp}/none.yaml"), "none.yaml is not a file"),
         (("--dataset", "slakh", "--root", "{tmp}/corpus", "--set", "codec=mimi"), "codec 'mimi' is unknown"),
     ],
 )

@@ -35,6 +35,8 @@ def test_the_recipes_that_ship_are_valid(name: str) -> None:
         ("mixing: {exclude_targets: [Vocals]}", r"mixing.exclude_targets.*Vocals.*Vocal"),
         ("mixing: [1", "is not YAML"),
         ("- 1", "must be a mapping"),
+        ("1: 2", "must be a mapping"),
+        ("audio: {max_length_s: .inf}", "audio.max_length_s is inf: .*finite"),
     ],
 )
 def test_bad_settings_are_told(tmp_path: Path, text: str, message: str) -> None:
@@ -54,5 +56,5 @@ def test_bad_overrides_are_told(override: str, message: str) -> None:
 
 
 def test_a_missing_config_is_told(tmp_path: Path) -> None:
-    with pytest.raises(PrepError, match=r"nothing.yaml does not exist"):
+    with pytest.raises(PrepError, match=r"nothing.yaml is not a file"):
         read_config(tmp_path / "nothing.yaml")

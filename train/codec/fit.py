@@ -53,11 +53,13 @@ def read_recipe(path: Path) -> CodecRecipe:
         raise TrainError(f"config {path} does not exist. The one that ships is configs/codec.yaml.")
     try:
         return CodecRecipe(**(yaml.safe_load(path.read_text()) or {}))
-    except (ValidationError, TypeError, yaml.YAMLError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+    except ValidationError as error:
+        first = error.errors()[0]
         known = ", ".join(CodecRecipe.model_fields)
         where = ".".join(map(str, first["loc"]))
         raise TrainError(f"{path}: {where}: {first['msg']}. Settings: {known}.") from error
+    except (TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise TrainError(f"{path} is not a mapping of settings in YAML: {' '.join(str(error).split())}.") from error
 
 
 def batches(songs: list[Song], recipe: CodecRecipe, samples: int, steps: range, ahead: int = 8) -> Iterator[Tensor]:
@@ -119,6 +121,8 @@ def fit_codec(recipe: CodecRecipe, data: Path, run: Path, config: CausalConfig |
     c = codec.config
     songs = find_songs(data, c.sample_rate)
     samples = recipe.crop_frames * c.hop
+    if (run / "metrics.jsonl").exists():
+        raise TrainError(f"{run} holds a codec's training already, and cannot resume it. Choose another --run.")
     run.mkdir(parents=True, exist_ok=True)
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump()))
     count = -(-recipe.components_frames // (recipe.batch * recipe.crop_frames))
@@ -130,7 +134,7 @@ def fit_codec(recipe: CodecRecipe, data: Path, run: Path, config: CausalConfig |
     )
     optimizer = torch.optim.AdamW(_groups(codec), lr=0, betas=(0.9, 0.99))
     out, started = run / "causal.safetensors", time.monotonic()
-    with (run / "metrics.jsonl").open("a") as log, tqdm(total=recipe.steps, unit="step") as bar:
+    with (run / "metrics.jsonl").open("w") as log, tqdm(total=recipe.steps, unit="step") as bar:
         for step, audio in enumerate(batches(songs, recipe, samples, range(recipe.steps))):
             rate = _learning_rate(recipe, step)
             for group in optimizer.param_groups:

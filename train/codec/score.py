@@ -11,6 +11,7 @@ from torch import Tensor
 from prep.codecs import CausalCodec
 from train.codec.measures import log_mel_distance, si_sdr_db
 from train.codec.songs import find_songs, read_stereo
+from train.errors import TrainError
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ def score(codec: CausalCodec, data: Path, seconds: float = 60.0) -> Figures:
         _whole_frames(read_stereo(s.mix, 0, int(seconds * c.sample_rate)), c.hop)
         for s in find_songs(data, c.sample_rate)
     ]
+    if any(mix.shape[1] < c.hop for mix in mixes):
+        raise TrainError(f"a mix below {data} is shorter than a frame of {c.hop} samples. Leave it out.")
     basis = principal_components(mixes, c.hop, c.dim)
     rows = []
     for mix in mixes:

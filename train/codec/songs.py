@@ -40,8 +40,13 @@ def find_songs(root: Path, rate: int) -> list[Song]:
 
 
 def read_stereo(path: Path, start: int = 0, samples: int = -1) -> Audio:
-    """(2, samples) from a mono or stereo file."""
-    audio, _ = sf.read(path, frames=samples, start=start, dtype="float32", always_2d=True)
+    """(2, samples) from a mono or stereo file. Raises TrainError for any other."""
+    try:
+        audio, _ = sf.read(path, frames=samples, start=start, dtype="float32", always_2d=True)
+    except sf.LibsndfileError as error:
+        raise TrainError(f"{path} cannot be read ({error.error_string}). Render or fetch it again.") from error
+    if audio.shape[1] > 2:
+        raise TrainError(f"{path} has {audio.shape[1]} channels; the codec takes one or two. Mix it down.")
     return np.ascontiguousarray(np.broadcast_to(audio.T, (2, len(audio))))
 
 

@@ -70,6 +70,8 @@ def test_training_lowers_the_loss_and_leaves_loadable_weights(corpus: Path, tmp_
     assert np.mean(losses[-10:]) < 0.95 * np.mean(losses[:10])
     codec = load_codec(f"causal={weights}")
     assert codec.identity.dim == 36
+    with pytest.raises(TrainError, match="holds a codec's training already"):
+        fit_codec(recipe(), corpus, tmp_path / "run", WIDER)
     figures = score(codec, corpus, seconds=3)
     assert figures.mixes == 3 and len(figures.lines()) == 4
 
@@ -98,8 +100,20 @@ def test_crops_are_a_function_of_seed_and_number(corpus: Path) -> None:
 
 def test_an_error_while_drawing_reaches_the_trainer(corpus: Path) -> None:
     songs = [dataclasses.replace(song, mix=Path("gone.flac"), stems=()) for song in find_songs(corpus, RATE)]
-    with pytest.raises(sf.LibsndfileError):
+    with pytest.raises(TrainError, match=r"gone.flac cannot be read"):
         list(batches(songs, recipe(), 4096, range(2)))
+
+
+def test_mixes_that_cannot_be_scored_are_told(tmp_path: Path) -> None:
+    for name, audio, message in (
+        ("short", np.zeros(100), "shorter than a frame"),
+        ("surround", np.zeros((RATE, 6)), "has 6 channels"),
+    ):
+        folder = tmp_path / name / "Track00001"
+        folder.mkdir(parents=True)
+        sf.write(folder / "mix.flac", audio, RATE)
+        with pytest.raises(TrainError, match=message):
+            score(load_codec(), folder, seconds=1)
 
 
 def test_what_is_wrong_is_told(corpus: Path, tmp_path: Path) -> None:
