@@ -22,6 +22,8 @@ RANGE_DB = 80.0
 
 def draw_spectrograms(paths: list[Path], out: Path, start_s: float = 0.0, length_s: float = 20.0) -> Path:
     """A PNG of mel spectrograms (dB, the loudest is 0) of up to `length_s` from `start_s` on. Raises PrepError."""
+    if out.suffix.lower() != ".png":
+        raise PrepError(f"--out {out} must end in .png.")
     mels = [_mel_db(path, start_s, length_s) for path in paths]
     top = max(float(mel.max()) for mel in mels)
     figure = Figure(figsize=(10, 2.2 * len(paths)), layout="constrained")

@@ -96,7 +96,8 @@ def _tracks_in(folder: Path) -> list[Path]:
 def _read_track(folder: Path, split: str | None, keep_white_noise: bool) -> tuple[Multitrack | Reject, list[Rejected]]:
     if split == OMITTED:
         return Reject("omitted", "Slakh2100-redux leaves it out: its MIDI is there twice"), []
-    name = folder.resolve().name
+    # the name it has here, also where it is a link; only a root such as "." has none of its own
+    name = folder.name if _TRACK.fullmatch(folder.name) else folder.resolve().name
     split = split or _original_split(name)
     if split is None:
         return Reject("no_split", f"{name} is none of Slakh's 1 to 2100; put it into train/, validation/ or test/"), []

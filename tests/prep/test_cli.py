@@ -45,6 +45,8 @@ def test_build_and_hear(tmp_path: Path, codec: str) -> None:
         (("excerpt", out, tmp_path / "x", "--root", tmp_path), "--root"),
         (("picture", tmp_path / "none.wav", "--out", tmp_path / "b.png"), "none.wav: missing_audio"),
         (("picture", wavs[0], "--out", tmp_path / "b.png", "--start", 100), "is shorter than"),
+        (("picture", wavs[0], "--out", tmp_path / "b.txt"), "must end in .png"),
+        (("picture", wavs[0], "--out", tmp_path / "none" / "b.png"), "No such file or directory"),
     ):
         told = call(*words)
         assert told.exit_code == 1 and message in told.output and told.output.count("\n") == 1

@@ -67,6 +67,13 @@ def test_one_track_folder_is_a_root_too(tmp_path: Path) -> None:
     assert [(found.id, found.split) for found in read_slakh(split)[0]] == [("track00003", "test")]
 
 
+def test_a_link_is_called_as_it_is_here(tmp_path: Path) -> None:
+    make_track(tmp_path / "store" / "My Song", {"S00": entry(33), "S01": entry(0)})
+    (tmp_path / "corpus" / "train").mkdir(parents=True)
+    (tmp_path / "corpus" / "train" / "Track00007").symlink_to(tmp_path / "store" / "My Song")
+    assert [found.id for found in read_slakh(tmp_path / "corpus")[0]] == ["track00007"]
+
+
 def test_the_folder_is_believed_over_the_flags(tmp_path: Path) -> None:
     stems = {
         "S00": entry(30, audio_rendered=False, midi_saved=False),
