@@ -36,8 +36,9 @@ class Curves:
         """`step` counts finished steps, from 1."""
         self.lines.write(json.dumps({"step": step, **row}) + "\n")
         self.lines.flush()
-        for name, value in row.items() if self.board else ():
-            self.board.add_scalar(name, value, step)  # type: ignore[union-attr]
+        if self.board:
+            for name, value in row.items():
+                self.board.add_scalar(name, value, step)
 
 
 def _board(folder: Path, step: int) -> SummaryWriter:
