@@ -23,23 +23,19 @@ class Section(BaseModel):
 class Activity(Section):
     threshold_db: float = Field(-60.0, le=0)  # A-weighted RMS of a 20 ms frame [S: StreamMusicGen A.9]
     min_active_s: float = Field(1.0, ge=0)  # a stem that sounds for less is left out as silent [ours]
+    # a target must sound together with what is heard in half of a window of this length [S: StreamMusicGen]
+    window_s: float = Field(10.0, gt=0)
 
 
-class Loudness(Section):
-    policy: Literal["equal"] = "equal"  # stems come to equal loudness
-    stem_lufs: float = Field(-18.0, le=0, ge=-60)  # [ours]
-    mix_lufs: float = Field(-18.0, le=0, ge=-60)  # [C: StreamMusicGen's evaluation]
-    mix_offset_db: float = Field(6.0, ge=0, le=24)  # a mix's level is drawn within plus or minus this [ours]
-    ceiling_db: float = Field(0.0, le=0)  # over this sample peak a stream is attenuated, never clipped
-    max_gain_db: float = Field(40.0, ge=0)  # a nearly silent stem is not blown up by more
+class Instruments(Section):
+    """Lists of classes (`prep/instruments.py` has the 18)."""
 
+    allowed: list[str] = Field(default_factory=lambda: list(CLASSES), min_length=1)  # others are left out
+    exclude_targets: list[str] = Field(default_factory=lambda: ["Vocal", "Unknown"])  # [C: StreamMusicGen]
+    exclude_contexts: list[str] = Field(default_factory=list)  # in no mix, and never what the model hears
+    group_by: Literal["stem", "class"] = "stem"  # class: stems of one class are summed as audio, with their balance
 
-class Mixing(Section):
-    subsets_per_target: int = Field(2, ge=1, le=64)  # r of the mix law [ours]
-    size_law: Literal["uniform", "all"] = "uniform"  # [S: LiveBand "random subset"; C: StreamMusicGen "all"]
-    exclude_targets: list[str] = Field(default_factory=lambda: ["Vocal", "Unknown"])  # classes [C: StreamMusicGen]
-
-    @field_validator("exclude_targets")
+    @field_validator("allowed", "exclude_targets", "exclude_contexts")
     @classmethod
     def _are_classes(cls, names: list[str]) -> list[str]:
         if unknown := sorted(set(names) - set(CLASSES)):
@@ -47,9 +43,53 @@ class Mixing(Section):
         return names
 
 
+class Loudness(Section):
+    # equal: every stem to stem_lufs; as_recorded: one gain for all, which brings the loudest there
+    policy: Literal["equal", "as_recorded"] = "equal"
+    stem_lufs: float = Field(-18.0, le=0, ge=-60)  # [ours]
+    mix_lufs: float = Field(-18.0, le=0, ge=-60)  # [C: StreamMusicGen's evaluation]
+    mix_offset_db: float = Field(6.0, ge=0, le=24)  # a mix's level is drawn within plus or minus this [ours]
+    ceiling_db: float = Field(0.0, le=0)  # over this peak a stream is attenuated, never clipped
+    peak: Literal["sample", "true"] = "sample"  # which peak: of the samples, or BS.1770's between them
+    max_gain_db: float = Field(40.0, ge=0)  # a nearly silent stem is not blown up by more
+
+
+class Mixing(Section):
+    subsets_per_target: int = Field(2, ge=1, le=64)  # r of the mix law [ours]
+    # how many of the other stems: any number alike, all of them, a coin for each, or a weight for 1, 2, 3 ... of them
+    size_law: Literal["uniform", "all", "coin"] | list[float] = "uniform"  # [S: LiveBand "random subset"; C: SMG "all"]
+
+    @field_validator("size_law")
+    @classmethod
+    def _are_weights(cls, law: str | list[float]) -> str | list[float]:
+        if isinstance(law, list) and (not law or min(law) < 0 or not sum(law) > 0):
+            raise ValueError(f"weights {law} must be a list of numbers of 0 or more, one of them above 0")
+        return law
+
+
+class Augment(Section):
+    """What a rendition may be changed by; the draws are per rendition, the same for all its stems but the gain."""
+
+    renditions: int = Field(0, ge=0, le=64)  # further examples made of each training multitrack
+    speed_probability: float = Field(0.5, ge=0, le=1)  # [C: STAGE]
+    min_speed: float = Field(0.8, ge=0.5, le=1)  # [C: STAGE] 0.8 plays slower: 10 s become 12.5 s
+    max_speed: float = Field(1.2, ge=1, le=2)  # [C: STAGE]
+    pitch_probability: float = Field(0.5, ge=0, le=1)  # [C: STAGE]
+    max_semitones: int = Field(4, ge=0, le=12)  # [C: STAGE] whole semitones, up or down
+    pitch_drums: bool = False
+    stem_gain_db: float = Field(3.0, ge=0, le=24)  # a gain for each stem within plus or minus this [ours]
+    polarity_probability: float = Field(0.5, ge=0, le=1)  # [ours]
+    swap_probability: float = Field(0.5, ge=0, le=1)  # left and right [ours]
+    eq_probability: float = Field(0.5, ge=0, le=1)  # [ours]
+    eq_db: float = Field(6.0, ge=0, le=24)  # three bands, each within plus or minus this [ours]
+    low_pass_probability: float = Field(0.1, ge=0, le=1)  # [ours]
+    min_low_pass_hz: float = Field(4000.0, ge=500, le=16000)  # [ours]
+
+
 class Audio(Section):
     resample: bool = False  # allow sources at another rate than the codec's
     max_length_s: float = Field(1800.0, gt=0)
+    unequal: Literal["pad", "trim"] = "pad"  # stems of unequal length: to the longest with silence, or to the shortest
 
 
 class Shards(Section):
@@ -62,7 +102,9 @@ class PrepConfig(Section):
     seed: int = 0
     codec: str = "causal"
     max_bad_fraction: float = Field(0.1, ge=0, le=1)  # a larger share of quarantined files stops the build
+    instruments: Instruments = Instruments()
     activity: Activity = Activity()
+    augment: Augment = Augment()
     loudness: Loudness = Loudness()
     mixing: Mixing = Mixing()
     audio: Audio = Audio()

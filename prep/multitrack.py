@@ -25,13 +25,19 @@ class Stem:
 
 @dataclass(frozen=True)
 class Multitrack:
-    """One piece. Its id is unique in its corpus, its stems' names within it; raises ValueError where they cannot be."""
+    """One piece. Its id is unique in its corpus, its stems' names within it; raises ValueError where they cannot be.
+
+    A rendition that the corpus already holds names its `original` (an id, of the same split) and the `augmentation`
+    that made it (`Augmentation.to_json`).
+    """
 
     id: str
     split: str
     stems: tuple[Stem, ...]
     corpus: str
     licence: str
+    original: str = ""
+    augmentation: str = "{}"
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):

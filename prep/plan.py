@@ -83,7 +83,7 @@ def _plan_multitrack(group: list[ScanRow], config: PrepConfig, verdicts: dict[st
         kept.append(row)
         gains.append(gain)
         levels.append(row.loudness_lufs + gain)
-    targets = [i for i, row in enumerate(kept) if row.instrument not in config.mixing.exclude_targets]
+    targets = [i for i, row in enumerate(kept) if row.instrument not in config.instruments.exclude_targets]
     reason = _unfit(len(kept), len(targets))
     samples = max((row.samples for row in kept), default=0)
     for row in kept:
@@ -131,7 +131,7 @@ def _unfit(stems: int, targets: int) -> tuple[str, str] | None:
     if stems < 2:
         return ("too_few_stems", "a pair needs two stems that sound")
     if not targets:
-        return ("no_target", "every stem's class is in mixing.exclude_targets")
+        return ("no_target", "every stem's class is in instruments.exclude_targets")
     return None
 
 
@@ -143,7 +143,7 @@ def _shard_count(rows: list[PlanRow], config: PrepConfig, bytes_per_sample: floa
 
 def _digest(rows: tuple[PlanRow, ...], config: PrepConfig) -> str:
     """Of contents and settings; where the files lie does not count."""
-    settings = config.model_dump(include={"seed", "activity", "loudness", "mixing", "audio"})
+    settings = config.model_dump(include={"seed", "activity", "loudness", "mixing", "audio", "instruments", "augment"})
     described = [{k: v for k, v in asdict(row).items() if k != "paths"} for row in rows]
     text = json.dumps([PLAN_VERSION, VERSION, settings, described], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

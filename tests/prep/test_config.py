@@ -32,7 +32,7 @@ def test_the_recipes_that_ship_are_valid(name: str) -> None:
         ("loudness: {mix_lufs: 3.0}", r"loudness.mix_lufs is 3.0: .*less than or equal to 0"),
         ("loudness: {mix_lufs: -2e1x}", r"loudness.mix_lufs is '-2e1x'"),
         ("loudness: {ceiling_db: -1e0}", r"loudness.ceiling_db is '-1e0': .*write 2.0e-4"),
-        ("mixing: {exclude_targets: [Vocals]}", r"mixing.exclude_targets.*Vocals.*Vocal"),
+        ("instruments: {exclude_targets: [Vocals]}", r"instruments.exclude_targets.*Vocals.*Vocal"),
         ("mixing: [1", "is not YAML"),
         ("- 1", "must be a mapping"),
         ("1: 2", "must be a mapping"),
