@@ -113,7 +113,7 @@ def _checked(samples: NDArray[np.generic], rate: int) -> tuple[Audio, int] | Rej
     if rate < MIN_RATE_HZ:
         return Reject("low_rate", f"{rate} Hz; at least {MIN_RATE_HZ} Hz are needed")
     audio = np.ascontiguousarray(samples.T, dtype=np.float32)
-    peak = float(np.max(np.abs(audio)))
+    peak = max(float(audio.max()), -float(audio.min()))
     if not np.isfinite(peak):
         return Reject("not_finite", "holds NaN or infinity")
     if peak > MAX_PEAK:
@@ -133,7 +133,7 @@ def resample(audio: Audio, rate_hz: int, to_hz: int) -> Audio:
 
 
 def expand(audio: Audio, channels: int) -> Audio | Reject:
-    """Brings (c, samples) to the codec's channels: one is repeated, several become one by their mean.
+    """Brings (c, samples) to the codec's channels: one is repeated (a view), several become one by their mean.
 
     Other pairs need a downmix that somebody has to choose: Reject("channels").
     """
@@ -141,7 +141,7 @@ def expand(audio: Audio, channels: int) -> Audio | Reject:
     if have == channels:
         return audio
     if have == 1:
-        return np.repeat(audio, channels, axis=0)
+        return np.broadcast_to(audio, (channels, audio.shape[1]))
     if channels == 1:
         return audio.mean(axis=0, keepdims=True, dtype=np.float32)
     return Reject("channels", f"{have} channels cannot become {channels}")

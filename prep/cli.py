@@ -78,6 +78,8 @@ def render(midi_dir: Path, out: Path, soundfont: tuple[Path, ...], channels: int
 @click.option("--config", type=_PATH, help="A recipe, such as configs/slakh.yaml.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting of the recipe.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N multitracks.")
+@click.option("--rescan", is_flag=True, help="Decode every source again, whatever the last scan found.")
+@click.option("--dry-run", is_flag=True, help="Scan, plan, tell what would be built in what time, and stop.")
 @_workers
 def build(
     dataset: str,
@@ -86,6 +88,8 @@ def build(
     config: Path | None,
     overrides: tuple[str, ...],
     limit: int | None,
+    rescan: bool,
+    dry_run: bool,
     workers: int,
 ) -> None:
     """Build or update a dataset of causal latents."""
@@ -98,15 +102,34 @@ def build(
         raise PrepError(f"--dataset {dataset} is unknown; there is: slakh.{hint}")
     root = root or _default_root(dataset)
 
-    from prep.build import Corpus
-    from prep.build import build as run
+    from prep.build import finish
+    from prep.draft import Corpus, survey
+    from prep.dryrun import lines
     from prep.sources.slakh import read_slakh
 
     multitracks, rejects = read_slakh(root)
     corpus = Corpus(dataset, root, multitracks[:limit], rejects)
     if limit and limit < len(multitracks):
         click.echo(f"--limit {limit}: the first {limit} of {len(multitracks)} multitracks.")
-    click.echo("\n".join(run(corpus, out or Path("out") / dataset, settings, workers).lines()))
+    draft = survey(corpus, out or Path("out") / dataset, settings, workers, rescan=rescan)
+    click.echo("\n".join(lines(draft, workers) if dry_run else finish(draft, workers).lines()))
+
+
+@main.command()
+@click.argument("data", type=_PATH)
+@click.option("--add", type=click.IntRange(1), help="Draw N more mixes for each target, and build them.")
+@click.option("--root", type=_PATH, help="With --add: the corpus that DATA was built from.")
+@_workers
+def mixes(data: Path, add: int | None, root: Path | None, workers: int) -> None:
+    """Tell what more mixes would bring a dataset; with --add, add them. Stems and mixes that are there stay."""
+    from prep.mixes import add_mixes, costs_of
+
+    if add is None:
+        click.echo("\n".join(costs_of(data)))
+        return
+    if root is None:
+        raise PrepError("--add needs the corpus that the dataset was built from: --root FOLDER.")
+    click.echo("\n".join(add_mixes(data, root, add, workers).lines()))
 
 
 @main.command()
@@ -115,11 +138,12 @@ def build(
 @click.option("--root", type=_PATH, required=True, help="The corpus that DATA was built from.")
 @click.option("--instrument", default="Bass", show_default=True, help="The class of the target.")
 @click.option("--split", default="test", show_default=True)
-def excerpt(data: Path, out: Path, root: Path, instrument: str, split: str) -> None:
-    """Write one multitrack's mix, target and decoded target as WAV into OUT."""
+@click.option("--id", help="This example, whatever its split; a rendition, say.")
+def excerpt(data: Path, out: Path, root: Path, instrument: str, split: str, id: str | None) -> None:
+    """Write one example's mix, target and decoded target as WAV into OUT."""
     from prep.excerpt import write_excerpt
 
-    written = write_excerpt(data, root, out, instrument, split)
+    written = write_excerpt(data, root, out, instrument, split, id)
     click.echo(f"{written.id}: target {written.target} ({instrument}), mix of {', '.join(written.members)}")
     click.echo("\n".join(f"  {path}" for path in written.paths))
 

@@ -118,7 +118,7 @@ def read_config(path: Path | None, overrides: tuple[str, ...] = ()) -> PrepConfi
         if not path.is_file():
             raise PrepError(f"config {path} is not a file. Recipes that ship are in configs/.")
         try:
-            settings = yaml.safe_load(path.read_text()) or {}
+            settings = yaml.load(path.read_text(), _Loader) or {}
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise PrepError(f"config {path} is not YAML: {' '.join(str(error).split())}.") from error
         if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
@@ -128,7 +128,17 @@ def read_config(path: Path | None, overrides: tuple[str, ...] = ()) -> PrepConfi
     try:
         return PrepConfig(**settings)
     except ValidationError as error:
-        raise PrepError(_explain(error, str(path) if path else "--set")) from error
+        raise PrepError(_explain(error, path, overrides)) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """A key that is there twice is an error: of two values one would be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise yaml.YAMLError(f"{twice} is there twice, again in line {node.start_mark.line + 1} or below")
+        return super().construct_mapping(node, deep)
 
 
 def _apply(settings: dict[str, Any], override: str) -> None:
@@ -148,10 +158,12 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         raise PrepError(f"--set {override!r}: {text!r} is not a YAML value.") from error
 
 
-def _explain(error: ValidationError, where: str) -> str:
+def _explain(error: ValidationError, file: Path | None, overrides: tuple[str, ...]) -> str:
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
+    path = _setting(first["loc"])
     name = ".".join(path)
+    given = any(f"{name}.".startswith(f"{override.partition('=')[0]}.") for override in overrides)
+    where = "--set" if given or file is None else str(file)
     if first["type"] == "extra_forbidden":
         known = _known(path[:-1])
         nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
@@ -162,13 +174,25 @@ def _explain(error: ValidationError, where: str) -> str:
         if "float" in first["type"] and isinstance(first["input"], str)
         else ""
     )
-    return f"{where}: {name} is {first['input']!r}: {first['msg']}.{hint}"
+    # where a setting may be one thing or another, each has its own say
+    told = dict.fromkeys(each["msg"] for each in error.errors() if _setting(each["loc"]) == path)
+    return f"{where}: {name} is {first['input']!r}: {', or: '.join(told)}.{hint}"
+
+
+def _setting(place: tuple[int | str, ...]) -> list[str]:
+    """The setting's path; pydantic adds which of several types it tried."""
+    path: list[str] = []
+    for part in place:
+        path.append(str(part))
+        if path[-1] not in _known(path[:-1]) or not _known(path):
+            break
+    return path
 
 
 def _known(path: list[str]) -> list[str]:
     model: type[BaseModel] = PrepConfig
     for part in path:
-        annotation = model.model_fields[part].annotation
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         model = annotation

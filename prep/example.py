@@ -1,80 +1,223 @@
-"""One example from its plan: read the stems, sum the mixes, measure, encode. Runs in a worker, alone."""
+"""One example from its plan: read the stems, sum the mixes, measure, encode. Runs in a worker, alone.
+
+Audio is walked through in stretches, twice: once for the mixes' loudness, once to encode. So memory holds one stem at
+a time, and the latents, whatever the number of stems and their length.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import shards
-from prep.audio import content_digest
-from prep.codecs import Codec, load_codec
+from prep.codecs import Codec, State, load_codec
 from prep.config import PrepConfig
-from prep.errors import PrepError, Reject
+from prep.errors import PrepError
 from prep.plan import PlanRow
-from prep.scan import Target, load_stem
-from prep.stages.activity import levels_db
-from prep.stages.loudness import SILENCE_LUFS, integrated_lufs
+from prep.reuse import Place, Stream, read_streams, stream_digests
+from prep.scan import Target
+from prep.spool import Spool
+from prep.stages.loudness import SILENCE_LUFS, ceiling_gain_db, stem_gains_db
+from prep.stages.meter import Meter
 from prep.stages.mixing import mix_audio, mix_gain_db
+from prep.stem import read_stem
 
 # frames a call of the codec: part of an encoding's identity, since float sums depend on shapes
 STRETCH_FRAMES = 64
+# samples a look at the mixes before that
+MEASURED_SAMPLES = 1 << 18
 
 
 @dataclass(frozen=True)
 class Built:
-    """An example, the seconds of audio in its stems and in all its streams, and the seconds that each stage took."""
+    """An example; the seconds of audio that were read and encoded for it, how many of its streams were encoded, and
+    the seconds that each stage took."""
 
     example: shards.Example
     stem_s: float
     stream_s: float
+    encoded: int
     seconds: dict[str, float]
 
 
-def build_example(row: PlanRow, root: Path, config: PrepConfig, target: Target) -> Built:
-    """Read the stems, sum the mixes, measure and encode every stream. Raises PrepError when a source has changed."""
-    clock = _Clock()
-    stems = [_read(root / path, digest, row, target) for path, digest in zip(row.paths, row.digests, strict=True)]
-    clock.lap("read")
+@dataclass(frozen=True)
+class Job:
+    """An example to build, and where finished streams of it lie, by their number: stems first, then mixes."""
+
+    row: PlanRow
+    known: Mapping[int, Place] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.row.id
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of a stream as it is stored."""
+
+    gain_db: float  # of a stem: on its audio; of a mix: on the sum of its stems
+    loudness_lufs: float
+    levels: NDArray[np.float16]
+
+
+def build_example(job: Job, root: Path, scratch: Path, config: PrepConfig, target: Target) -> Built:
+    """Every stream that is not known already is measured and encoded. `scratch`: a folder for what memory cannot hold.
+
+    Raises PrepError when a source has changed since the scan.
+    """
+    clock, row = Clock(), job.row
     codec = _codec(config.codec)
+    n, members = len(row.stems), (*((i,) for i in range(len(row.stems))), *row.mixes)
     frames = math.ceil(row.samples / codec.identity.hop)
-    gains, loudness = list(row.gains_db), list(row.loudness_lufs)
-    levels, latents = [], []
-    singles = tuple((i,) for i in range(len(stems)))
-    for number, members in enumerate(singles + row.mixes):
-        stream = mix_audio(stems, row.gains_db, members)
-        if number >= len(stems):
-            offset = row.offsets_db[number - len(stems)]
-            measured, peak = integrated_lufs(stream, target.rate), float(np.abs(stream).max())
-            gain = mix_gain_db(measured, peak, config.loudness.mix_lufs, offset, config.loudness.ceiling_db)
-            stream *= np.float32(10 ** (gain / 20))
-            gains.append(gain)
-            loudness.append(max(SILENCE_LUFS, measured + gain))
-        clock.lap("mix")
-        levels.append(levels_db(stream, target.rate))
-        clock.lap("levels")
-        latents.append(encode_stream(codec, stream))
-        clock.lap("encode")
-    streams = np.stack(latents).astype(np.float16)
-    if not np.isfinite(streams).all() or streams.shape[1] != frames:
-        raise PrepError(f"{row.id}: the codec gave latents of shape {streams.shape} or not finite. Certify the codec.")
-    meta = _meta(row, gains, loudness, frames, len(levels[0]))
-    sources = dict(zip(row.stems, row.digests, strict=True))
-    n, length_s = len(stems), row.samples / target.rate
-    example = shards.Example(row.id, meta, streams[:n], streams[n:], np.stack(levels).astype(np.float16), sources)
-    return Built(example, n * length_s, len(streams) * length_s, clock.seconds)
+    latents = np.zeros((len(members), frames, codec.identity.dim), np.float16)
+    streams = read_streams(job.known)
+    for number, stream in streams.items():
+        latents[number] = stream.latents
+    clock.lap("copy")
+    missing = [number for number in range(len(members)) if number not in streams]
+    needed = sorted({i for number in missing for i in members[number]})
+    if needed and not row.gains_db and config.loudness.policy == "as_recorded":
+        needed = list(range(n))  # one gain for all
+    with Spool(target.channels, row.samples, scratch) as spool:
+        stems = _read_stems(row, needed, root, config, target, spool, clock)
+        gains_db = [stems[i].gain_db if i in stems else 0.0 for i in range(n)]
+        mixes = {number: members[number] for number in missing if number >= n}
+        measured = {i: stems[i] for i in missing if i < n}
+        measured |= _measure_mixes(row, mixes, gains_db, spool, config, target, clock)
+        wanted = {number: (members[number], measured[number].gain_db) for number in missing}
+        _encode(codec, wanted, gains_db, spool, latents, clock)
+    if not np.isfinite(latents).all():
+        raise PrepError(f"{row.id}: the codec gave latents that are not finite. Certify the codec.")
+    ordered = [measured[number] if number in measured else streams[number] for number in range(len(members))]
+    example = shards.Example(
+        id=row.id,
+        meta=_meta(row, ordered, frames),
+        stems=latents[:n],
+        mixes=latents[n:],
+        levels=np.stack([stream.levels for stream in ordered]),
+        sources={name: "+".join(digests) for name, digests in zip(row.stems, row.digests, strict=True)},
+        streams=stream_digests(row, config, codec.identity),
+    )
+    length_s = row.samples / target.rate
+    return Built(example, len(needed) * length_s, len(missing) * length_s, len(missing), clock.seconds)
 
 
-def _meta(row: PlanRow, gains: list[float], loudness: list[float], frames: int, levels_frames: int) -> dict[str, Any]:
+def _read_stems(
+    row: PlanRow, needed: list[int], root: Path, config: PrepConfig, target: Target, spool: Spool, clock: Clock
+) -> dict[int, Measured]:
+    """The stems that are needed, into the spool; what is known of them, or measured where the scan could not know."""
+    meters: dict[int, Meter] = {}
+    for i in needed:
+        audio = read_stem(row, i, root, target, clock.lap)
+        meters[i] = _meter(row, config, target)
+        meters[i].feed(audio)
+        clock.lap("measure")
+        spool.put(i, audio)
+        clock.lap("read")
+    gains = [row.gains_db[i] for i in needed] if row.gains_db else _gains_db([meters[i] for i in needed], config)
+    found = {}
+    for i, gain in zip(needed, gains, strict=True):
+        total = gain + row.drawn_gains_db[i]
+        total += ceiling_gain_db(_peak(meters[i], config) * 10 ** (total / 20), config.loudness.ceiling_db)
+        lufs = max(SILENCE_LUFS, meters[i].lufs() + total)
+        found[i] = Measured(total, lufs, meters[i].levels_db(total).astype(np.float16))
+    return found
+
+
+def _gains_db(meters: list[Meter], config: PrepConfig) -> list[float]:
+    loudness = config.loudness
+    return stem_gains_db(
+        [meter.lufs() for meter in meters],
+        [_peak(meter, config) for meter in meters],
+        loudness.policy,
+        loudness.stem_lufs,
+        loudness.max_gain_db,
+        loudness.ceiling_db,
+    )
+
+
+def _meter(row: PlanRow, config: PrepConfig, target: Target) -> Meter:
+    return Meter(target.rate, target.channels, row.samples, true_peak=config.loudness.peak == "true")
+
+
+def _peak(meter: Meter, config: PrepConfig) -> float:
+    return meter.true_peak if config.loudness.peak == "true" else meter.peak
+
+
+def _measure_mixes(
+    row: PlanRow,
+    mixes: dict[int, tuple[int, ...]],
+    gains_db: list[float],
+    spool: Spool,
+    config: PrepConfig,
+    target: Target,
+    clock: Clock,
+) -> dict[int, Measured]:
+    meters = {number: _meter(row, config, target) for number in mixes}
+    used = (i for members in mixes.values() for i in members)
+    for stems in spool.stretches(used, MEASURED_SAMPLES):
+        clock.lap("read")
+        for number, members in mixes.items():
+            total = mix_audio(stems, gains_db, members)
+            clock.lap("mix")
+            meters[number].feed(total)
+            clock.lap("measure")
+    found, loudness = {}, config.loudness
+    for number, meter in meters.items():
+        offset = row.offsets_db[number - len(row.stems)]
+        gain = mix_gain_db(meter.lufs(), _peak(meter, config), loudness.mix_lufs, offset, loudness.ceiling_db)
+        found[number] = Measured(gain, max(SILENCE_LUFS, meter.lufs() + gain), meter.levels_db(gain).astype(np.float16))
+    return found
+
+
+def _encode(
+    codec: Codec,
+    wanted: dict[int, tuple[tuple[int, ...], float]],
+    gains_db: list[float],
+    spool: Spool,
+    latents: NDArray[np.float16],
+    clock: Clock,
+) -> None:
+    """Fills in `latents` (streams, frames, dim). `wanted`: a stream's members and, of a mix, the gain on their sum."""
+    states: dict[int, State] = {number: codec.encode_state(1) for number in wanted}
+    at, used = 0, (i for members, _ in wanted.values() for i in members)
+    for stems in spool.stretches(used, STRETCH_FRAMES * codec.identity.hop):
+        clock.lap("read")
+        for number, (members, gain) in wanted.items():
+            audio = mix_audio(stems, gains_db, members)
+            if len(members) > 1:
+                audio *= np.float32(10 ** (gain / 20))
+            clock.lap("mix")
+            out, states[number] = _encode_stretch(codec, audio, states[number])
+            with np.errstate(over="ignore"):  # infinity is looked for when all is done
+                latents[number, at : at + len(out)] = out
+            clock.lap("encode")
+        at += STRETCH_FRAMES
+
+
+def _encode_stretch(codec: Codec, audio: NDArray[np.float32], state: State) -> tuple[NDArray[np.float32], State]:
+    padded = np.pad(audio, ((0, 0), (0, -audio.shape[1] % codec.identity.hop)))
+    with torch.inference_mode():
+        out, state = codec.encode_step(torch.from_numpy(padded[None]), state)
+    return out[0].numpy(), state
+
+
+def _meta(row: PlanRow, streams: Sequence[Measured | Stream], frames: int) -> dict[str, Any]:
     """The example's json: every key always there, with one type."""
     return {
         "id": row.id,
+        "original": row.original,
+        "augmentation": row.augmentation,
         "split": row.split,
         "corpus": row.corpus,
         "licence": row.licence,
@@ -82,27 +225,14 @@ def _meta(row: PlanRow, gains: list[float], loudness: list[float], frames: int, 
         "n_mixes": len(row.mixes),
         "frames": frames,
         "samples": row.samples,
-        "levels_frames": levels_frames,
+        "levels_frames": len(streams[0].levels),
         "stems": list(row.stems),
         "programs": list(row.programs),
         "instruments": list(row.instruments),
         "members": [[i] for i in range(len(row.stems))] + [list(members) for members in row.mixes],
-        "gains_db": [float(gain) for gain in gains],
-        "loudness_lufs": [float(value) for value in loudness],
+        "gains_db": [float(stream.gain_db) for stream in streams],
+        "loudness_lufs": [float(stream.loudness_lufs) for stream in streams],
     }
-
-
-def encode_stream(codec: Codec, audio: np.ndarray) -> np.ndarray:
-    """(channels, samples) -> (frames, dim), in stretches of STRETCH_FRAMES with the codec's state between them."""
-    hop = codec.identity.hop
-    padded = np.pad(audio, ((0, 0), (0, -audio.shape[1] % hop)))
-    state, latents = codec.encode_state(1), []
-    with torch.inference_mode():
-        for start in range(0, padded.shape[1], STRETCH_FRAMES * hop):
-            stretch = torch.from_numpy(padded[None, :, start : start + STRETCH_FRAMES * hop])
-            out, state = codec.encode_step(stretch, state)
-            latents.append(out[0].numpy())
-    return np.concatenate(latents)
 
 
 @lru_cache(maxsize=2)
@@ -110,17 +240,7 @@ def _codec(spec: str) -> Codec:
     return load_codec(spec)
 
 
-def _read(path: Path, digest: str, row: PlanRow, target: Target) -> np.ndarray:
-    """(channels, row.samples) of the very file that was scanned; shorter stems are padded with silence."""
-    loaded = load_stem(path, target)
-    if isinstance(loaded, Reject) or content_digest(path) != digest:
-        what = loaded.reason if isinstance(loaded, Reject) else "other content"
-        raise PrepError(f"{path} has changed since it was scanned ({what}). Run the same build again.")
-    audio = loaded[0]
-    return np.pad(audio, ((0, 0), (0, row.samples - audio.shape[1])))
-
-
-class _Clock:
+class Clock:
     """Seconds a stage, from lap to lap."""
 
     def __init__(self) -> None:

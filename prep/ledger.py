@@ -25,8 +25,12 @@ FILTERED = frozenset(
         "rate",
         "too_long",
         "silent",
+        "class_not_allowed",
         "too_few_stems",
         "no_target",
+        "no_context",
+        "no_valid_window",
+        "rendition_not_train",
     }
 )
 
@@ -39,6 +43,8 @@ class LedgerRow:
     split: str
     corpus: str
     licence: str
+    program: int
+    instrument: str
     digest: str
     status: str
     reason: str
@@ -65,6 +71,8 @@ def make_ledger(scan: list[ScanRow], plan: Plan) -> list[LedgerRow]:
                 row.split,
                 row.corpus,
                 row.licence,
+                row.program,
+                row.instrument,
                 row.digest,
                 status_of(reason),
                 reason,

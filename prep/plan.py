@@ -1,6 +1,7 @@
 """Decides from the scan alone: which stems are used, their gains, the mixes, their levels' offsets, the shards.
 
-Equal scans and settings give equal plans on every machine; the plan's digest names the generation.
+Equal scans and settings give equal plans on every machine; the plan's digest names the generation. Where sound itself
+decides (several files summed to one stem, a rendition), gains wait until the stem is built.
 """
 
 from __future__ import annotations
@@ -8,22 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from prep.choice import Choice, Stem, choose
 from prep.config import PrepConfig
 from prep.draws import rng_for
 from prep.multitrack import SPLITS
 from prep.scan import VERSION, ScanRow, write_table
-from prep.stages.activity import is_silent
-from prep.stages.loudness import ceiling_gain_db, gain_to_db
+from prep.stages.augment import Augmentation, augmented_length, draw_augmentation, draw_stem_gain_db
+from prep.stages.loudness import stem_gains_db
 from prep.stages.mixing import Members, draw_mixes
 from shards import shard_of
 
-PLAN_VERSION = 1  # raise it when the same scan would be planned otherwise, or built otherwise
+PLAN_VERSION = 2  # raise it when the same scan would be planned otherwise
 
 
 @dataclass(frozen=True)
@@ -31,20 +35,33 @@ class PlanRow:
     """One example to build. Lists over stems are in stem order, `mixes` and `offsets_db` in mix order."""
 
     id: str
+    original: str  # the multitrack's id; its own, where this is no rendition
+    augmentation: str  # what makes it of its files, and what made those files where they are a rendition already
+    files_augmented: bool  # the files are the rendition: nothing is left to do
     split: str
     corpus: str
     licence: str
     shard: int
     samples: int
     stems: tuple[str, ...]
-    paths: tuple[str, ...]  # relative to the root
-    digests: tuple[str, ...]
+    paths: tuple[tuple[str, ...], ...]  # relative to the root; several files are summed
+    digests: tuple[tuple[str, ...], ...]
     programs: tuple[int, ...]
     instruments: tuple[str, ...]
-    gains_db: tuple[float, ...]
-    loudness_lufs: tuple[float, ...]  # after the gain
+    gains_db: tuple[float, ...]  # empty: measured when built
+    loudness_lufs: tuple[float, ...]  # after the gain; empty like the gains
+    drawn_gains_db: tuple[float, ...]  # on top of the gains: a rendition's
+    targets: tuple[int, ...]
+    contexts: tuple[int, ...]
     mixes: tuple[Members, ...]
     offsets_db: tuple[float, ...]
+    dropped_mixes: int  # drawn, but never heard together with a target
+
+    @property
+    def pairs(self) -> int:
+        """How many (target, stream without it) there are to train on; a lone stem is a stream like a mix."""
+        streams = [*((i,) for i in self.contexts), *self.mixes]
+        return sum(target not in members for target in self.targets for members in streams)
 
 
 @dataclass(frozen=True)
@@ -58,81 +75,92 @@ class Plan:
 def make_plan(scan: Iterable[ScanRow], config: PrepConfig, bytes_per_sample: float) -> Plan:
     """`bytes_per_sample`: what one sample of one stream comes to in a shard."""
     verdicts: dict[str, tuple[str, str]] = {}
-    rows = []
+    rows: list[PlanRow] = []
     for _, group in groupby(scan, key=lambda row: row.id):
-        row = _plan_multitrack(list(group), config, verdicts)
-        if row:
-            rows.append(row)
+        choice = choose(list(group), config, verdicts)
+        if choice:
+            rows += _examples(choice, config)
     shards = {split: _shard_count([r for r in rows if r.split == split], config, bytes_per_sample) for split in SPLITS}
     shards = {split: count for split, count in shards.items() if count}
-    placed = tuple(PlanRow(**{**asdict(r), "shard": shard_of(r.id, shards[r.split])}) for r in rows)
+    placed = tuple(replace(r, shard=shard_of(r.id, shards[r.split])) for r in rows)
     return Plan(placed, shards, verdicts, _digest(placed, config))
 
 
-def _plan_multitrack(group: list[ScanRow], config: PrepConfig, verdicts: dict[str, tuple[str, str]]) -> PlanRow | None:
-    kept, gains, levels = [], [], []
-    for row in group:
-        if row.reason:
-            verdicts[row.path] = (row.reason, row.detail)
-            continue
-        gain = _stem_gain_db(row, config)
-        if is_silent(row.levels_db + gain, config.activity.threshold_db, config.activity.min_active_s):
-            detail = f"sounds for less than {config.activity.min_active_s:g} s over {config.activity.threshold_db:g} dB"
-            verdicts[row.path] = ("silent", detail)
-            continue
-        kept.append(row)
-        gains.append(gain)
-        levels.append(row.loudness_lufs + gain)
-    targets = [i for i, row in enumerate(kept) if row.instrument not in config.instruments.exclude_targets]
-    reason = _unfit(len(kept), len(targets))
-    samples = max((row.samples for row in kept), default=0)
-    for row in kept:
-        detail = f"padded from {row.samples} to {samples} samples" if row.samples < samples else ""
-        verdicts[row.path] = reason or ("", detail)
-    if reason:
-        return None
-    mixing = config.mixing
-    rng = rng_for(config.seed, group[0].id, "mixing")
-    mixes = draw_mixes(range(len(kept)), targets, mixing.subsets_per_target, mixing.size_law, rng)
+def _examples(choice: Choice, config: PrepConfig) -> list[PlanRow]:
+    """The multitrack itself and, of one that is for training and no rendition already, its renditions."""
+    first = choice.stems[0].rows[0]
+    examples = [_plan(choice, config, first.id, Augmentation.from_json(first.augmentation), bool(first.original))]
+    if first.split == "train" and not first.original:
+        for number in range(1, config.augment.renditions + 1):
+            id = f"{first.id}-r{number}"
+            augmentation = draw_augmentation(config.augment, rng_for(config.seed, id, "augment"))
+            examples.append(_plan(choice, config, id, augmentation, False))
+    return examples
+
+
+def _plan(choice: Choice, config: PrepConfig, id: str, augmentation: Augmentation, files_augmented: bool) -> PlanRow:
+    stems, first = choice.stems, choice.stems[0].rows[0]
+    rendition = id != first.id
+    gains, loudness = _known_gains(stems, config) if not rendition else ((), ())
+    drawn = [draw_stem_gain_db(config.augment, rng_for(config.seed, id, f"stem_gain:{stem.name}")) for stem in stems]
+    mixes, dropped = _mixes(choice, config, id)
     return PlanRow(
-        id=kept[0].id,
-        split=kept[0].split,
-        corpus=kept[0].corpus,
-        licence=kept[0].licence,
+        id=id,
+        original=first.original or first.id,
+        augmentation=augmentation.to_json(),
+        files_augmented=files_augmented,
+        split=first.split,
+        corpus=first.corpus,
+        licence=first.licence,
         shard=0,
-        samples=samples,
-        stems=tuple(row.stem for row in kept),
-        paths=tuple(row.path for row in kept),
-        digests=tuple(row.digest for row in kept),
-        programs=tuple(row.program for row in kept),
-        instruments=tuple(row.instrument for row in kept),
-        gains_db=tuple(gains),
-        loudness_lufs=tuple(levels),
+        samples=augmented_length(choice.samples, augmentation) if rendition else choice.samples,
+        stems=tuple(stem.name for stem in stems),
+        paths=tuple(tuple(row.path for row in stem.rows) for stem in stems),
+        digests=tuple(tuple(row.digest for row in stem.rows) for stem in stems),
+        programs=tuple(stem.rows[0].program for stem in stems),
+        instruments=tuple(stem.instrument for stem in stems),
+        gains_db=gains,
+        loudness_lufs=loudness,
+        drawn_gains_db=tuple(drawn) if rendition else (0.0,) * len(stems),
+        targets=choice.targets,
+        contexts=choice.contexts,
         mixes=mixes,
-        offsets_db=tuple(_offset_db(kept, members, config) for members in mixes),
+        offsets_db=tuple(_offset_db([stems[i].name for i in members], id, config) for members in mixes),
+        dropped_mixes=dropped,
     )
 
 
-def _stem_gain_db(row: ScanRow, config: PrepConfig) -> float:
-    """To equal loudness, then under the ceiling."""
-    loudness = config.loudness
-    gain = gain_to_db(row.loudness_lufs, loudness.stem_lufs, loudness.max_gain_db)
-    return gain + ceiling_gain_db(row.peak * 10 ** (gain / 20), loudness.ceiling_db)
+def _known_gains(stems: tuple[Stem, ...], config: PrepConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Gains and the loudness after them where each stem is one file, whose measures the scan has."""
+    if any(len(stem.rows) > 1 for stem in stems):
+        return (), ()
+    settings, rows = config.loudness, [stem.rows[0] for stem in stems]
+    measured = [row.loudness_lufs for row in rows]
+    peaks = [row.true_peak if settings.peak == "true" else row.peak for row in rows]
+    gains = stem_gains_db(
+        measured, peaks, settings.policy, settings.stem_lufs, settings.max_gain_db, settings.ceiling_db
+    )
+    return tuple(gains), tuple(lufs + gain for lufs, gain in zip(measured, gains, strict=True))
 
 
-def _offset_db(kept: list[ScanRow], members: Members, config: PrepConfig) -> float:
+def _mixes(choice: Choice, config: PrepConfig, id: str) -> tuple[tuple[Members, ...], int]:
+    """The mixes that sound together with a target outside them, and how many of those drawn never do."""
+    drawn = draw_mixes(
+        [stem.name for stem in choice.stems],
+        choice.targets,
+        choice.contexts,
+        config.mixing.subsets_per_target,
+        config.mixing.size_law,
+        partial(rng_for, config.seed, id),
+    )
+    heard = tuple(members for members in drawn if choice.heard_with_a_target(members))
+    return heard, len(drawn) - len(heard)
+
+
+def _offset_db(members: list[str], id: str, config: PrepConfig) -> float:
     """Uniform within the configured range, keyed by the members' names: other mixes do not change it."""
-    stage = "mix_level:" + "+".join(kept[i].stem for i in members)
     most = config.loudness.mix_offset_db
-    return float(rng_for(config.seed, kept[0].id, stage).uniform(-most, most))
-
-
-def _unfit(stems: int, targets: int) -> tuple[str, str] | None:
-    if stems < 2:
-        return ("too_few_stems", "a pair needs two stems that sound")
-    if not targets:
-        return ("no_target", "every stem's class is in instruments.exclude_targets")
-    return None
+    return float(rng_for(config.seed, id, "mix_level:" + "+".join(members)).uniform(-most, most))
 
 
 def _shard_count(rows: list[PlanRow], config: PrepConfig, bytes_per_sample: float) -> int:
@@ -143,7 +171,7 @@ def _shard_count(rows: list[PlanRow], config: PrepConfig, bytes_per_sample: floa
 
 def _digest(rows: tuple[PlanRow, ...], config: PrepConfig) -> str:
     """Of contents and settings; where the files lie does not count."""
-    settings = config.model_dump(include={"seed", "activity", "loudness", "mixing", "audio", "instruments", "augment"})
+    settings = config.model_dump(include={"seed", "instruments", "activity", "augment", "loudness", "mixing", "audio"})
     described = [{k: v for k, v in asdict(row).items() if k != "paths"} for row in rows]
     text = json.dumps([PLAN_VERSION, VERSION, settings, described], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -151,4 +179,16 @@ def _digest(rows: tuple[PlanRow, ...], config: PrepConfig) -> str:
 
 def write_plan(plan: Plan, path: Path) -> None:
     """plan.parquet, a row an example."""
-    write_table(pd.DataFrame([asdict(row) for row in plan.rows]), path)
+    columns = [field.name for field in fields(PlanRow)]
+    write_table(pd.DataFrame([asdict(row) for row in plan.rows], columns=columns), path)
+
+
+def read_plan(path: Path) -> list[PlanRow]:
+    """The rows of plan.parquet. Raises OSError and ValueError where it is none."""
+    table = pd.read_parquet(path)
+    return [PlanRow(**{str(name): _plain(value) for name, value in row.items()}) for row in table.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:
+    """Parquet's arrays as tuples."""
+    return tuple(_plain(item) for item in value.tolist()) if hasattr(value, "tolist") else value

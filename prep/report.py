@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prep.example import Built
 from prep.ledger import LedgerRow, count
+from prep.plan import Plan
 
 # seconds summed over workers; scan and build are wall time
-STAGES = ("read", "mix", "levels", "encode")
+STAGES = ("read", "augment", "mix", "measure", "encode", "copy")
 
 
 @dataclass
@@ -20,9 +22,18 @@ class Work:
 
     scan_s: float
     stages: Counter[str]
-    stem_s: float = 0.0
-    stream_s: float = 0.0  # stems and mixes
+    stem_s: float = 0.0  # read
+    stream_s: float = 0.0  # stems and mixes encoded
     wall_s: float = 0.0
+    encoded: int = 0  # streams
+    copied: int = 0
+
+    def add(self, built: Built) -> None:
+        self.stages.update(built.seconds)
+        self.stem_s += built.stem_s
+        self.stream_s += built.stream_s
+        self.encoded += built.encoded
+        self.copied += len(built.example.streams) - built.encoded
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,7 @@ class Report:
     out: Path
     generation: str
     ledger: list[LedgerRow]
+    plan: Plan
     work: Work | None
 
     @property
@@ -48,43 +60,57 @@ class Report:
         else:
             head = f"{self.out}: built in {self.work.wall_s:.1f} s (generation {self.generation})"
         counts = index["counts"]
+        renditions = f"{counts['renditions']} of the examples are renditions, " if counts["renditions"] else ""
         lines = [
             head,
-            f"  in: {counts['audio_s'] / 3600:.2f} h of music, {counts['stem_s'] / 3600:.2f} h of stems used",
+            f"  in: {counts['audio_s'] / 3600:.2f} h of music, {counts['stem_s'] / 3600:.2f} h of stems used; "
+            f"{renditions}{counts['pairs']} pairs of target and mix",
         ]
         for name, split in splits.items():
             size = sum(shard["bytes"] for shard in split["shards"]) / 1e6
             lines.append(
-                f"  {name:<11}{split['examples']:>5} multitracks  {split['stems']:>5} stems + {split['mixes']:>5} mixes"
+                f"  {name:<11}{split['examples']:>5} examples  {split['stems']:>5} stems + {split['mixes']:>5} mixes"
                 f"  {split['frames']:>8} frames = {split['frames'] / rate / 3600:6.2f} h of latents  "
                 f"{len(split['shards'])} shards, {size:.1f} MB"
             )
-        return lines + self._ledger_lines() + self._time_lines()
-
-    def _ledger_lines(self) -> list[str]:
-        counts = count(self.ledger)
-        lines = [
-            f"  inputs {len(self.ledger)} = {counts['used']} used + {counts['filtered']} filtered "
-            f"+ {counts['quarantined']} quarantined   (every one of them: {self.out / 'ledger.parquet'})"
-        ]
-        for (status, reason), times in sorted(Counter((r.status, r.reason) for r in self.ledger if r.reason).items()):
-            first = next(row for row in self.ledger if row.reason == reason)
-            more = f" and {times - 1} more" if times > 1 else ""
-            lines.append(
-                f"    {status:<12}{reason:<18}{first.path}{more}" + (f": {first.detail}" if first.detail else "")
-            )
-        padded = [row for row in self.ledger if row.status == "used" and row.detail]
-        if padded:
-            lines.append(f"    used, though  {padded[0].path}: {padded[0].detail}  ({len(padded)} such)")
-        return lines
+        return lines + ledger_lines(self.ledger, self.plan, self.out) + self._time_lines()
 
     def _time_lines(self) -> list[str]:
         if self.work is None:
             return []
         parts = []
         for stage in STAGES:
-            spent = self.work.stages[stage]
-            audio_s = self.work.stem_s if stage == "read" else self.work.stream_s
-            parts.append(f"{stage} {spent:.1f} s ({audio_s / max(spent, 1e-6):.0f}x)")
-        each = ", ".join(parts)
-        return [f"  scan {self.work.scan_s:.1f} s; summed over workers: {each}   (x: stem-seconds a second and core)"]
+            if not (spent := self.work.stages[stage]):
+                continue
+            audio_s = self.work.stem_s if stage in ("read", "augment") else self.work.stream_s
+            speed = "" if stage == "copy" else f" ({audio_s / max(spent, 1e-6):.0f}x)"
+            parts.append(f"{stage} {spent:.1f} s{speed}")
+        return [
+            f"  {self.work.encoded} streams encoded, {self.work.copied} copied from another generation",
+            f"  scan {self.work.scan_s:.1f} s; summed over workers: {', '.join(parts)}"
+            "   (x: stem-seconds a second and core)",
+        ]
+
+
+def ledger_lines(ledger: list[LedgerRow], plan: Plan, out: Path) -> list[str]:
+    """What came of the inputs, and every remark there is."""
+    counts = count(ledger)
+    lines = [
+        f"  inputs {len(ledger)} = {counts['used']} used + {counts['filtered']} filtered "
+        f"+ {counts['quarantined']} quarantined   (every one of them: {out / 'ledger.parquet'})"
+    ]
+    for (status, reason), times in sorted(Counter((r.status, r.reason) for r in ledger if r.reason).items()):
+        first = next(row for row in ledger if row.reason == reason)
+        more = f" and {times - 1} more" if times > 1 else ""
+        detail = f": {first.detail}" if first.detail else ""
+        lines.append(f"    {status:<12}{reason:<18}{first.path}{more}{detail}")
+    used = [row for row in ledger if row.status == "used"]
+    for word in ("padded", "trimmed", "never a target"):
+        if found := [row for row in used if word in row.detail]:
+            lines.append(f"    used, though  {found[0].path}: {found[0].detail}  ({len(found)} such)")
+    if unknown := [row for row in used if row.instrument == "Unknown"]:
+        listed = ", ".join(f"{row.path} (program {row.program})" for row in unknown[:5])
+        lines.append(f"    class Unknown {len(unknown)} stems: {listed}{', ...' if len(unknown) > 5 else ''}")
+    if dropped := sum(row.dropped_mixes for row in plan.rows):
+        lines.append(f"    mixes left out {dropped}: drawn, but never heard together with a target")
+    return lines

@@ -1,13 +1,14 @@
 """Decodes each source once and writes down all that the plan needs: digest, length, loudness, peak, levels.
 
-A row of scan.parquet is a stem, or a file that the source left out. What comes after reads the scan and no audio.
-A multitrack whose files have the size, mtime and inode of the last scan is not decoded again.
+A row of scan.parquet is a file: one that holds a stem, or one that the source left out. What comes after reads the
+scan and no audio. A file whose size, mtime and inode are those of the last scan is not opened again; where one of them
+has changed and the digest has not, it is not decoded again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,10 @@ from prep.config import Audio
 from prep.errors import Reject
 from prep.multitrack import Multitrack, Stem
 from prep.stages.activity import levels_db
-from prep.stages.loudness import SILENCE_LUFS, integrated_lufs
+from prep.stages.loudness import SILENCE_LUFS, integrated_lufs, true_peak
 from shards.generations import atomic
 
-VERSION = 1  # raise it when the measures below change
+VERSION = 2  # raise it when the measures below change
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,14 @@ class ScanRow:
     size: int
     mtime_ns: int
     inode: int
+    original: str = ""  # of a rendition
+    augmentation: str = "{}"
     digest: str = ""
     rate: int = 0
     channels: int = 0
     samples: int = 0  # at the codec's rate
     peak: float = 0.0
+    true_peak: float = 0.0  # between the samples, BS.1770-4 Annex 2
     loudness_lufs: float = SILENCE_LUFS
     levels: bytes = b""  # float16, 50 Hz, dB
     reason: str = ""  # empty: usable
@@ -80,28 +84,49 @@ def load_stem(path: Path, target: Target) -> tuple[np.ndarray, int, int] | Rejec
     return expanded if isinstance(expanded, Reject) else (expanded, rate, audio.shape[0])
 
 
-def scan_multitrack(multitrack: Multitrack, root: Path, target: Target) -> list[ScanRow]:
+@dataclass(frozen=True)
+class Job:
+    """A multitrack, and what the last scan knew of its files."""
+
+    multitrack: Multitrack
+    known: dict[str, ScanRow]  # by path
+
+    @property
+    def id(self) -> str:
+        return self.multitrack.id
+
+
+def scan_multitrack(job: Job, root: Path, target: Target) -> list[ScanRow]:
     """A row for each stem."""
-    return [_scan_stem(multitrack, stem, root, target) for stem in multitrack.stems]
+    return [_scan_stem(job, stem, root, target) for stem in job.multitrack.stems]
 
 
-def _scan_stem(multitrack: Multitrack, stem: Stem, root: Path, target: Target) -> ScanRow:
-    row = _unread(multitrack, stem, root)
+def _scan_stem(job: Job, stem: Stem, root: Path, target: Target) -> ScanRow:
+    row = _unread(job.multitrack, stem, root)
+    known = job.known.get(row.path)
+    if known and _unchanged(known, row):
+        return _measured(row, known)
     try:
         digest = content_digest(stem.path)
     except OSError as error:
-        return _with(row, reason="unreadable", detail=str(error.strerror))
-    loaded = load_stem(stem.path, target)
+        return replace(row, reason="unreadable", detail=str(error.strerror))
+    if known and known.digest == digest:
+        return _measured(row, known)
+    return _measure(replace(row, digest=digest), stem.path, target)
+
+
+def _measure(row: ScanRow, path: Path, target: Target) -> ScanRow:
+    loaded = load_stem(path, target)
     if isinstance(loaded, Reject):
-        return _with(row, digest=digest, reason=loaded.reason, detail=loaded.detail)
+        return replace(row, reason=loaded.reason, detail=loaded.detail)
     audio, rate, channels = loaded
-    return _with(
+    return replace(
         row,
-        digest=digest,
         rate=rate,
         channels=channels,
         samples=audio.shape[1],
-        peak=float(np.abs(audio).max()),
+        peak=max(float(audio.max()), -float(audio.min())),
+        true_peak=true_peak(audio, target.rate),
         loudness_lufs=integrated_lufs(audio, target.rate),
         levels=levels_db(audio, target.rate).astype(np.float16).tobytes(),
     )
@@ -125,6 +150,8 @@ def _unread(multitrack: Multitrack, stem: Stem, root: Path) -> ScanRow:
         size=size,
         mtime_ns=mtime_ns,
         inode=inode,
+        original=multitrack.original,
+        augmentation=multitrack.augmentation,
     )
 
 
@@ -158,35 +185,54 @@ def scan(
     root: Path,
     target: Target,
     earlier: list[ScanRow],
-    run: Callable[[Callable[[Multitrack], list[ScanRow]], list[Multitrack]], Iterator[list[ScanRow]]],
+    run: Callable[[Callable[[Job], list[ScanRow]], list[Job]], Iterator[list[ScanRow]]],
 ) -> Iterator[list[ScanRow]]:
     """The rows of each multitrack, in order; `earlier` rows where they hold. `run(function, items)` is the engine."""
-    known: dict[str, list[ScanRow]] = {}
-    for row in earlier:
-        if row.stem:  # not what the source left out
-            known.setdefault(row.id, []).append(row)
-    fresh = [m for m in multitracks if not _holds(known.get(m.id, []), m, root)]
-    scanned = run(partial(scan_multitrack, root=root, target=target), fresh)
-    waiting = {m.id for m in fresh}
+    known = {row.path: row for row in earlier if row.stem}  # not what the source left out
+    held = {m.id: _held(known, m, root) for m in multitracks}
+    jobs = [Job(m, _known(known, m, root)) for m in multitracks if held[m.id] is None]
+    scanned = run(partial(scan_multitrack, root=root, target=target), jobs)
     for multitrack in multitracks:
-        yield next(scanned) if multitrack.id in waiting else known[multitrack.id]
+        rows = held[multitrack.id]
+        yield next(scanned) if rows is None else rows
 
 
-_STATED = ("id", "split", "corpus", "licence", "stem", "path", "program", "instrument", "size", "mtime_ns", "inode")
+def _known(known: dict[str, ScanRow], multitrack: Multitrack, root: Path) -> dict[str, ScanRow]:
+    paths = [_relative(stem.path, root) for stem in multitrack.stems]
+    return {path: known[path] for path in paths if path in known}
 
 
-def _holds(rows: list[ScanRow], multitrack: Multitrack, root: Path) -> bool:
-    """Whether the rows still describe the multitrack's files."""
-    now = [_unread(multitrack, stem, root) for stem in multitrack.stems]
-    return [_stated(row) for row in rows] == [_stated(row) for row in now]
+def _held(known: dict[str, ScanRow], multitrack: Multitrack, root: Path) -> list[ScanRow] | None:
+    """The multitrack's rows where no file has to be opened for them."""
+    rows = [_unread(multitrack, stem, root) for stem in multitrack.stems]
+    if not all(row.path in known and _unchanged(known[row.path], row) for row in rows):
+        return None
+    return [_measured(row, known[row.path]) for row in rows]
 
 
-def _stated(row: ScanRow) -> tuple[Any, ...]:
-    return tuple(getattr(row, name) for name in _STATED)
+_FILE = ("size", "mtime_ns", "inode")
+_MEASURES = (
+    "digest",
+    "rate",
+    "channels",
+    "samples",
+    "peak",
+    "true_peak",
+    "loudness_lufs",
+    "levels",
+    "reason",
+    "detail",
+)
 
 
-def _with(row: ScanRow, **changes: Any) -> ScanRow:
-    return ScanRow(**{**asdict(row), **changes})
+def _unchanged(known: ScanRow, now: ScanRow) -> bool:
+    """A file that could not be read is looked at again: the next time it may be readable."""
+    return bool(known.digest) and all(getattr(known, name) == getattr(now, name) for name in _FILE)
+
+
+def _measured(row: ScanRow, known: ScanRow) -> ScanRow:
+    """The row with the measures that are known of the same content."""
+    return replace(row, **{name: getattr(known, name) for name in _MEASURES})
 
 
 def _track_of(path: Path, root: Path) -> str:
@@ -225,4 +271,5 @@ def read_scan(path: Path, key: str) -> list[ScanRow]:
 
 def scan_key(target: Target) -> str:
     """What decides the measures besides the files."""
-    return f"scan {VERSION}, {target.rate} Hz, {target.channels} channels, {target.audio.model_dump_json()}"
+    audio = target.audio.model_dump_json(include={"resample", "max_length_s"})
+    return f"scan {VERSION}, {target.rate} Hz, {target.channels} channels, {audio}"

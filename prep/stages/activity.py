@@ -50,3 +50,15 @@ def is_silent(levels: NDArray[np.floating], threshold_db: float = -60.0, min_act
     """Whether a stream never sounds, or for less than `min_active_s` in all."""
     active_frames = int(np.count_nonzero(active(levels, threshold_db)))
     return active_frames == 0 or active_frames < min_active_s * LEVELS_RATE_HZ
+
+
+def has_valid_window(both: NDArray[np.bool_], window_frames: int) -> bool:
+    """Whether some window of `both` (frames in which mix and target are active together) is at least half active.
+
+    What is shorter than a window is one window; nothing at all has none.
+    """
+    if not both.any():
+        return False
+    width = min(window_frames, len(both))
+    total = np.concatenate([[0], np.cumsum(both)])
+    return bool(2 * (total[width:] - total[:-width]).max() >= width)

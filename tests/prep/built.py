@@ -5,16 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prep.build import Corpus, build
+import numpy as np
+import torch
+
+from prep.build import build
+from prep.codecs import Codec
 from prep.config import PrepConfig
+from prep.draft import Corpus
+from prep.example import STRETCH_FRAMES
 from prep.report import Report
 from prep.sources.slakh import read_slakh
 
 
-def run(root: Path, out: Path, codec: str, workers: int = 1, **settings: Any) -> Report:
+def corpus_at(root: Path) -> Corpus:
     multitracks, rejects = read_slakh(root)
+    return Corpus("slakh", root, multitracks, rejects)
+
+
+def run(root: Path, out: Path, codec: str, workers: int = 1, rescan: bool = False, **settings: Any) -> Report:
     config = PrepConfig(codec=codec, **settings)
-    return build(Corpus("slakh", root, multitracks, rejects), out, config, workers, progress=False)
+    return build(corpus_at(root), out, config, workers, progress=False, rescan=rescan)
+
+
+def encode(codec: Codec, audio: np.ndarray) -> np.ndarray:
+    """(channels, samples) -> (frames, dim), stretch by stretch as a build does."""
+    hop = codec.identity.hop
+    padded = np.pad(audio, ((0, 0), (0, -audio.shape[1] % hop)))
+    state, latents = codec.encode_state(1), []
+    with torch.inference_mode():
+        for start in range(0, padded.shape[1], STRETCH_FRAMES * hop):
+            stretch = torch.from_numpy(padded[None, :, start : start + STRETCH_FRAMES * hop])
+            out, state = codec.encode_step(stretch, state)
+            latents.append(out[0].numpy())
+    return np.concatenate(latents)
 
 
 def files(out: Path) -> dict[str, bytes]:

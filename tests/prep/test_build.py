@@ -12,10 +12,9 @@ import shards
 from prep.codecs import load_codec
 from prep.config import Activity, Audio, Loudness
 from prep.errors import PrepError
-from prep.example import encode_stream
 from prep.stages.activity import levels_db
 from prep.stages.loudness import integrated_lufs
-from tests.prep.built import files, run
+from tests.prep.built import encode, files, run
 from tests.prep.made import RATE, tone, tones, write_corpus, write_track
 
 
@@ -46,7 +45,7 @@ def test_a_stored_stream_is_what_the_law_says(tmp_path: Path, codec: str) -> Non
             audio = sum(sources[i] * np.float32(10 ** (gains[i] / 20)) for i in members)
             if len(members) > 1:
                 audio = audio * np.float32(10 ** (gains[stream] / 20))
-            np.testing.assert_allclose(latents[stream], encode_stream(model, audio), atol=2e-2, rtol=2e-3)
+            np.testing.assert_allclose(latents[stream], encode(model, audio), atol=2e-2, rtol=2e-3)
             np.testing.assert_allclose(record["levels"][stream], levels_db(audio, RATE), atol=0.1)
             assert integrated_lufs(audio, RATE) == pytest.approx(meta["loudness_lufs"][stream], abs=0.01)
             assert np.abs(audio).max() <= 1.0001

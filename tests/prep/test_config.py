@@ -58,3 +58,33 @@ def test_bad_overrides_are_told(override: str, message: str) -> None:
 def test_a_missing_config_is_told(tmp_path: Path) -> None:
     with pytest.raises(PrepError, match=r"nothing.yaml is not a file"):
         read_config(tmp_path / "nothing.yaml")
+
+
+def test_a_wrong_override_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("mixing: {subsets_per_target: 3}")
+    with pytest.raises(PrepError, match=r"^--set: mixing.size_law"):
+        read_config(path, ("mixing.size_law=most",))
+    with pytest.raises(PrepError, match=r"^--set: mixing.subsets is no setting"):
+        read_config(path, ("mixing.subsets=4",))
+    path.write_text("mixing: {subsets_per_target: many}")
+    with pytest.raises(PrepError, match=r"recipe.yaml: mixing.subsets_per_target"):
+        read_config(path, ("seed=7",))
+
+
+def test_a_key_that_is_there_twice(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("seed: 1\nmixing:\n  size_law: all\n  size_law: coin\n")
+    with pytest.raises(PrepError, match=r"size_law is there twice, again in line 3 or below"):
+        read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("law", "fine"), [("coin", True), ([0, 1.0, 2.0], True), ([], False), ([0.0], False), ([1.0, -1.0], False)]
+)
+def test_size_laws(law: object, fine: bool) -> None:
+    if fine:
+        assert read_config(None, (f"mixing.size_law={law}",)).mixing.size_law == law
+    else:
+        with pytest.raises(PrepError, match=r"mixing.size_law"):
+            read_config(None, (f"mixing.size_law={law}",))

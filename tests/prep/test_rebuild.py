@@ -8,8 +8,9 @@ import pytest
 import soundfile as sf
 
 import shards
-from prep.build import Corpus, build
+from prep.build import build
 from prep.config import Mixing, PrepConfig
+from prep.draft import Corpus
 from prep.errors import PrepError
 from prep.sources.slakh import read_slakh
 from tests.prep.built import files, run
@@ -29,14 +30,14 @@ def test_a_second_build_does_nothing_and_says_so(tmp_path: Path, codec: str) -> 
 def test_an_interrupted_build_goes_on(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_corpus(tmp_path / "corpus")
     run(root, tmp_path / "whole", codec)
-    from prep import build as module
+    from prep import draft as module
 
     made = module.build_example
 
-    def fails(row: Any, **others: Any) -> Any:
-        if row.split == "test":
+    def fails(job: Any, **others: Any) -> Any:
+        if job.row.split == "test":
             raise RuntimeError("pulled the plug")
-        return made(row, **others)
+        return made(job, **others)
 
     monkeypatch.setattr(module, "build_example", fails)
     with pytest.raises(RuntimeError, match="pulled the plug"):
@@ -78,7 +79,7 @@ def test_a_source_that_changes_after_the_scan(
 ) -> None:
     root = write_corpus(tmp_path / "corpus", train=1)
     source = root / "train/Track00001/stems/S00.flac"
-    from prep import build as module
+    from prep import draft as module
 
     planned = module.make_plan
 
@@ -123,12 +124,12 @@ def test_an_interrupted_scan_keeps_what_it_measured(
     measure = module._scan_stem
     seen: list[str] = []
 
-    def counted(multitrack: Any, *others: Any) -> Any:
-        if multitrack.id == "track00003" and "track00003" not in seen and len(seen) < 100:
+    def counted(job: Any, *others: Any) -> Any:
+        if job.id == "track00003" and "track00003" not in seen and len(seen) < 100:
             seen.extend(["track00003"] * 100)
             raise KeyboardInterrupt
-        seen.append(multitrack.id)
-        return measure(multitrack, *others)
+        seen.append(job.id)
+        return measure(job, *others)
 
     monkeypatch.setattr(module, "_scan_stem", counted)
     with pytest.raises(KeyboardInterrupt):

@@ -1,14 +1,16 @@
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 
 from prep.config import Audio
 from prep.errors import Reject
-from prep.multitrack import Multitrack
-from prep.scan import ScanRow, Target, load_stem, read_scan, scan, scan_key, write_scan
+from prep.scan import Job, ScanRow, Target, load_stem, read_scan, scan, scan_key, write_scan
 from prep.sources.slakh import read_slakh
 from prep.stages.activity import levels_db
 from prep.stages.loudness import integrated_lufs
@@ -21,7 +23,7 @@ def scanned(root: Path, earlier: list[ScanRow], target: Target = TARGET) -> tupl
     """The rows, and which multitracks were decoded for them."""
     decoded: list[str] = []
 
-    def run(function: Callable[[Multitrack], list[ScanRow]], items: list[Multitrack]) -> Iterator[list[ScanRow]]:
+    def run(function: Callable[[Job], list[ScanRow]], items: list[Job]) -> Iterator[list[ScanRow]]:
         decoded.extend(item.id for item in items)
         return map(function, items)
 
@@ -53,10 +55,47 @@ def test_what_has_not_changed_is_not_decoded_again(tmp_path: Path) -> None:
     earlier = read_scan(table, scan_key(TARGET))
     assert earlier == rows
     assert scanned(root, earlier) == (rows, [])
-    os.utime(root / rows[0].path, ns=(1, 1))
-    assert scanned(root, earlier)[1] == [rows[0].id]
     write_track(root / "train/Track00009", tones(4, 2))
-    assert "track00009" in scanned(root, earlier)[1]
+    assert scanned(root, earlier)[1] == ["track00009"]
+
+
+def test_a_touched_file_costs_a_hash_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_corpus(tmp_path / "corpus")
+    rows, _ = scanned(root, [])
+    decoded: list[Path] = []
+    monkeypatch.setattr("prep.scan.load_stem", lambda path, target: decoded.append(path) or load_stem(path, target))
+    os.utime(root / rows[0].path, ns=(1, 1))
+    again, looked_at = scanned(root, rows)
+    assert looked_at == [rows[0].id] and not decoded
+    assert again[0].mtime_ns == 1 and again == [replace(rows[0], mtime_ns=1), *rows[1:]]
+    moved = shutil.copytree(root, tmp_path / "moved")
+    assert {row.digest for row in scanned(moved, rows)[0]} == {row.digest for row in rows} and not decoded
+    sf.write(root / rows[1].path, tone(9), RATE)
+    changed, _ = scanned(root, rows)
+    assert decoded == [root / rows[1].path] and changed[1].digest != rows[1].digest
+    assert changed[1].loudness_lufs != rows[1].loudness_lufs and changed[2:] == rows[2:]
+
+
+def test_other_metadata_needs_no_look_at_the_audio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_track(tmp_path / "train/Track00001", tones(1, 2))
+    rows, _ = scanned(tmp_path, [])
+    text = (folder / "metadata.yaml").read_text()
+    (folder / "metadata.yaml").write_text(text.replace("program_num: 33", "program_num: 60"))
+    again, looked_at = scanned(tmp_path, rows)
+    assert (again[0].instrument, again[0].program, looked_at) == ("Brass", 60, [])
+
+
+def test_what_could_not_be_read_is_looked_at_again(tmp_path: Path) -> None:
+    write_track(tmp_path / "train/Track00001", tones(1, 2))
+    rows, _ = scanned(tmp_path, [])
+    unread = [replace(rows[0], digest="", reason="unreadable"), rows[1]]
+    assert scanned(tmp_path, unread) == (rows, ["track00001"])
+
+
+def test_the_scan_serves_every_recipe(tmp_path: Path) -> None:
+    """What does not reach the measures does not name the scan."""
+    trimmed = Target(RATE, 2, Audio(unequal="trim"))
+    assert scan_key(trimmed) == scan_key(TARGET) != scan_key(Target(RATE, 2, Audio(max_length_s=9.0)))
 
 
 def test_a_scan_for_another_codec_or_a_broken_table_does_not_count(tmp_path: Path) -> None:

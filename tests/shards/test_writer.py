@@ -133,7 +133,10 @@ BAD = {
     "dot": (replace(example("a"), id="a.b"), "does not match"),
     "climbing": (replace(example("a"), id="../a"), "does not match"),
     "too long": (replace(example("a"), id="a" * 81), "does not match"),
-    "missing key": (replace(example("a"), meta={"id": "a"}), "missing or extra: augmentation, corpus, frames, gains_db"),
+    "missing key": (
+        replace(example("a"), meta={"id": "a"}),
+        "missing or extra: augmentation, corpus, frames, gains_db",
+    ),
     "extra key": (_with_meta(bpm=120), "missing or extra: bpm"),
     "int for float": (_with_meta(gains_db=[0, 0, 0, 1, 1]), r"gains_db is .* plain list of float"),
     "numpy float": (_with_meta(loudness_lufs=list(np.zeros(5))), "loudness_lufs is .* plain list of float"),

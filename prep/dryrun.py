@@ -1,0 +1,118 @@
+"""`prep build --dry-run`: what a build would give, and how long it would take.
+
+Counts and bytes come from the plan, exactly. Time comes from a sample: the beginnings of some of the examples are built
+with as many workers as the build would have, and thrown away.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from prep.codecs import CodecIdentity
+from prep.draft import Draft
+from prep.engines import local
+from prep.example import Built, Job
+from prep.ledger import check
+from prep.plan import PlanRow
+from prep.report import ledger_lines
+from prep.stages.activity import LEVELS_RATE_HZ
+
+# so much of each sampled example is built
+SAMPLE_S = 20.0
+SAMPLES_A_WORKER = 3
+# what one example has besides its arrays: headers, json, padding
+_FRAME_BYTES = 4 * 1024
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of wall time for what is left to build, and how many examples were sampled for it."""
+
+    build_s: float
+    sampled: int
+
+
+def bytes_of(row: PlanRow, identity: CodecIdentity) -> int:
+    """What an example comes to in a tar, to a per cent."""
+    streams = len(row.stems) + len(row.mixes)
+    frames = math.ceil(row.samples / identity.hop)
+    levels = math.ceil(row.samples * LEVELS_RATE_HZ / identity.sample_rate)
+    return 2 * streams * (frames * identity.dim + levels) + _FRAME_BYTES
+
+
+def estimate(draft: Draft, workers: int) -> Estimate:
+    """Raises PrepError where a source has changed since the scan."""
+    jobs = draft.jobs([row for group in draft.missing().values() for row in group])
+    left = [job for job in jobs if _encodings(job)]
+    if not left:
+        return Estimate(0.0, 0)
+    # evenly over the corpus, since songs that stand together are alike
+    count = min(len(left), SAMPLES_A_WORKER * workers)
+    chosen = [left[i * len(left) // count] for i in range(count)]
+    cut = [_cut(job, draft.identity.sample_rate) for job in chosen]
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        worker = replace(draft, out=Path(scratch))
+        worker.folder.mkdir(parents=True)
+        built = list(local(worker.worker(), cut, workers))
+    wall_s = time.monotonic() - started
+    busy_s = sum(sum(each.seconds.values()) for each in built)
+    idle_s = max(0.0, wall_s - busy_s / min(workers, count))
+    return Estimate(idle_s + _busy_s(left, chosen, built, draft.identity.sample_rate) / min(workers, len(left)), count)
+
+
+def _encodings(job: Job) -> int:
+    return len(job.row.stems) + len(job.row.mixes) - len(job.known)
+
+
+def _cut(job: Job, rate: int) -> Job:
+    return replace(job, row=replace(job.row, samples=min(job.row.samples, round(SAMPLE_S * rate))), known={})
+
+
+def _busy_s(left: list[Job], chosen: list[Job], built: list[Built], rate: int) -> float:
+    """Seconds of work in `left` at the speed of the sample, in which files were read whole and streams cut."""
+    seconds: Counter[str] = Counter()
+    for each in built:
+        seconds.update(each.seconds)
+    read = sum(len(job.row.stems) * job.row.samples for job in chosen)
+    read_s = (seconds["read"] + seconds["augment"]) / read
+    encode_s = (seconds["mix"] + seconds["measure"] + seconds["encode"]) / sum(each.stream_s for each in built)
+    rows = [(job.row, _encodings(job)) for job in left]
+    return sum(row.samples * (len(row.stems) * read_s + number * encode_s / rate) for row, number in rows)
+
+
+def lines(draft: Draft, workers: int) -> list[str]:
+    """For a person. Raises PrepError where a build would stop, too."""
+    check(draft.ledger, draft.config, draft.out)
+    rate = draft.identity.sample_rate
+    told = [f"{draft.out}: would be built as generation {draft.generation} (only the scan is kept)"]
+    for split, shards in draft.shards.items():
+        rows = [row for row in draft.plan.rows if row.split == split]
+        told.append(f"  {split:<11}{_counts(rows, draft.identity, rate)}, {len(shards)} shards")
+    told.append(f"  {'in all':<11}{_counts(draft.plan.rows, draft.identity, rate)}")
+    told += ledger_lines(draft.ledger, draft.plan, draft.out)
+    guess = estimate(draft, workers)
+    if guess.sampled:
+        sample = f"measured on the first {SAMPLE_S:g} s of {guess.sampled} examples"
+        told.append(f"  about {guess.build_s:.0f} s with {workers} workers, after the scan ({sample})")
+    else:
+        told.append("  nothing to encode: all streams are there")
+    return told
+
+
+def _counts(rows: Iterable[PlanRow], identity: CodecIdentity, rate: int) -> str:
+    rows = list(rows)
+    renditions = sum(row.id != row.original for row in rows)
+    stems, mixes = sum(len(row.stems) for row in rows), sum(len(row.mixes) for row in rows)
+    hours = sum((len(row.stems) + len(row.mixes)) * row.samples for row in rows) / rate / 3600
+    size = sum(bytes_of(row, identity) for row in rows) / 1e6
+    return (
+        f"{len(rows) - renditions:>5} multitracks + {renditions} renditions, {stems} stems + {mixes} mixes "
+        f"({hours:.2f} h of streams), {sum(row.pairs for row in rows)} pairs, {size:.1f} MB"
+    )

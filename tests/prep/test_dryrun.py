@@ -1,0 +1,58 @@
+"""A dry run tells what a build then gives. (How well it tells the time is a benchmark's to say.)"""
+
+from pathlib import Path
+
+import pytest
+
+import shards
+from prep.config import Augment, PrepConfig
+from prep.draft import Draft, survey
+from prep.dryrun import _busy_s, bytes_of, lines
+from prep.errors import PrepError
+from tests.prep.built import corpus_at, run
+from tests.prep.made import write_corpus
+
+
+def draft(root: Path, out: Path, codec: str, **settings: object) -> Draft:
+    config = PrepConfig(codec=codec, **settings)  # type: ignore[arg-type]
+    return survey(corpus_at(root), out, config, workers=1, progress=False)
+
+
+def test_it_tells_what_is_then_built(tmp_path: Path, codec: str) -> None:
+    root, out = write_corpus(tmp_path / "corpus"), tmp_path / "out"
+    augment = Augment(renditions=1)
+    found = draft(root, out, codec, augment=augment)
+    told = "\n".join(lines(found, workers=1))
+    assert sorted(path.name for path in out.iterdir()) == ["scan.parquet"]
+    report = run(root, out, codec, augment=augment)
+    assert report.generation == found.generation
+    index = shards.open(out).index
+    split = index["splits"]["train"]
+    assert f"train          2 multitracks + 2 renditions, {split['stems']} stems + {split['mixes']} mixes" in told
+    assert f"{index['counts']['pairs']} pairs" in told.splitlines()[4] and told.splitlines()[4].startswith("  in all")
+    foreseen = sum(bytes_of(row, found.identity) for row in found.plan.rows)
+    built = sum(shard["bytes"] for each in index["splits"].values() for shard in each["shards"])
+    assert foreseen == pytest.approx(built, rel=0.2)  # small examples: mostly headers and json
+    assert "with 1 workers, after the scan (measured on the first 20 s of 3 examples)" in told
+    assert "nothing to encode" in "\n".join(lines(draft(root, out, codec, augment=augment), workers=1))
+
+
+def test_the_estimate_is_of_what_is_left(tmp_path: Path, codec: str) -> None:
+    """Of examples that were built whole it is the time they took."""
+    root = write_corpus(tmp_path / "corpus", train=1)
+    found = draft(root, tmp_path / "out", codec)
+    jobs = found.jobs(list(found.plan.rows))
+    found.folder.mkdir(parents=True)
+    built = [found.worker()(job) for job in jobs]
+    once, twice = (_busy_s(times * jobs, jobs, built, 44100) for times in (1, 2))
+    assert twice == pytest.approx(2 * once) and once > 0
+    measured = sum(seconds for each in built for seconds in each.seconds.values())
+    assert once == pytest.approx(measured - sum(each.seconds["copy"] for each in built), rel=1e-6)
+
+
+def test_a_build_that_would_stop_says_so(tmp_path: Path, codec: str) -> None:
+    root = write_corpus(tmp_path / "corpus")
+    for path in root.glob("train/*/stems/*"):
+        path.write_bytes(b"fLaC")
+    with pytest.raises(PrepError, match="max_bad_fraction"):
+        lines(draft(root, tmp_path / "out", codec), workers=1)
