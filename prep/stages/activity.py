@@ -20,11 +20,19 @@ def levels_db(audio: NDArray[np.floating], rate: int) -> NDArray[np.float32]:
 
     The filter is at rest before the first sample. Raises ValueError on NaN or infinity.
     """
-    samples = audio.shape[-1]
+    edges = frame_edges(audio.shape[-1], rate)
+    return levels_of(weighted_energies(audio, a_weighting(rate), edges), edges, len(audio))
+
+
+def frame_edges(samples: int, rate: int) -> NDArray[np.int64]:
+    """Where frames begin, and where the last one ends."""
     frames = -(-samples * LEVELS_RATE_HZ // rate)
-    edges = np.minimum(np.arange(frames + 1, dtype=np.int64) * rate // LEVELS_RATE_HZ, samples)
-    energies = weighted_energies(audio, a_weighting(rate), edges)
-    power = energies.mean(axis=0) / np.diff(edges)
+    return np.minimum(np.arange(frames + 1, dtype=np.int64) * rate // LEVELS_RATE_HZ, samples)
+
+
+def levels_of(energies: NDArray[np.float64], edges: NDArray[np.int64], channels: int) -> NDArray[np.float32]:
+    """From each frame's A-weighted energy, summed over the channels."""
+    power = energies / (channels * np.diff(edges))
     return (10 * np.log10(np.maximum(power, 10 ** (FLOOR_DB / 10)))).astype(np.float32)
 
 

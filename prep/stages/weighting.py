@@ -19,10 +19,12 @@ _MIN_RATE_HZ = 8000
 _SHELF = (1.53512485958697, -2.69169618940638, 1.19839281085285, 1.0, -1.69065929318241, 0.73248077421585)
 _HIGH_PASS = (1.0, -2.0, 1.0, 1.0, -1.99004745483398, 0.99007225036621)
 
-# Samples filtered at a time: small enough to stay in cache, and memory does not grow with the length
+# Samples filtered at a time: enough to outweigh a call's cost, and memory does not grow with the length
 _CHUNK_SAMPLES = 1 << 16
 # A state below this (-600 dB) is nothing; left alone it would decay into denormals, which some CPUs crawl through
 _NOTHING = 1e-30
+# Far above any float32, and its square is still a number
+_AS_GOOD_AS_INFINITE = 1e100
 
 
 @lru_cache(maxsize=64)
@@ -99,29 +101,68 @@ def _check_rate(rate: int) -> None:
         raise ValueError(f"sample rate {rate} Hz is too low to weight; it must be at least {_MIN_RATE_HZ} Hz")
 
 
-def weighted_energies(audio: NDArray[np.floating], sections: Sections, edges: NDArray[np.int64]) -> Sections:
-    """Energy of the filtered (channels, samples) between consecutive edges: float64 (channels, len(edges) - 1).
+class Energies:
+    """Energy of a weighted stream between consecutive edges, from blocks of any length: `sums`, float64 (edges - 1,).
 
-    `edges` are sample indices, rising, the first one 0: the filter starts at rest there. Filtering runs in float64,
-    chunk by chunk with the state carried over. Raises ValueError on NaN or infinity, or if audio is not 2-D.
+    Energies are summed over the channels. `edges` are sample indices, rising, the first one 0: the filter starts at
+    rest there, and what comes after the last one is not filtered. Filtering runs in float64. What enters must be
+    finite; see `sample_peak`.
     """
-    if audio.ndim != 2:
-        raise ValueError(f"audio has shape {audio.shape}; (channels, samples) is wanted")
-    distinct = audio[:1] if len(audio) > 1 and all(np.array_equal(audio[0], other) for other in audio[1:]) else audio
-    # scipy wants its sections writable; the cached ones stay as they are
-    sections = sections.copy()
-    energies = np.zeros((len(distinct), len(edges) - 1))
-    state = np.zeros((len(sections), len(distinct), 2))
-    step = max(1, _CHUNK_SAMPLES // max(1, int(edges[1] - edges[0]))) if len(edges) > 1 else 1
-    for first in range(0, len(edges) - 1, step):
-        bounds = edges[first : first + step + 1]
-        chunk = distinct[:, bounds[0] : bounds[-1]]
-        if not state.any() and not chunk.any():
-            continue
-        filtered, state = signal.sosfilt(sections, chunk.astype(np.float64), zi=state)
+
+    def __init__(self, sections: Sections, edges: NDArray[np.int64], channels: int) -> None:
+        # scipy wants its sections writable; the cached ones stay as they are
+        self._sections = sections.copy()
+        self._edges = edges
+        self._state = np.zeros((len(sections), channels, 2))
+        self._seen = 0
+        self.sums = np.zeros(len(edges) - 1)
+
+    def feed(self, block: NDArray[np.floating]) -> None:
+        """(channels, any number of samples)."""
+        block = block[:, : max(0, int(self._edges[-1]) - self._seen)]
+        for start in range(0, block.shape[1], _CHUNK_SAMPLES):
+            chunk = block[:, start : start + _CHUNK_SAMPLES]
+            if self._state.any() or chunk.any():
+                self._filter(chunk)
+            self._seen += chunk.shape[1]
+
+    def _filter(self, chunk: NDArray[np.floating]) -> None:
+        channels = len(chunk)
+        # Channels that are alike, and were so far, are filtered once
+        rows = 1 if are_alike(chunk) and np.array_equal(self._state[:, 1:], self._state[:, :-1]) else channels
+        filtered, state = signal.sosfilt(self._sections, chunk[:rows].astype(np.float64), zi=self._state[:, :rows])
         state[np.abs(state) < _NOTHING] = 0.0
+        self._state[:] = state
         power = np.square(filtered, out=filtered)
-        energies[:, first : first + step] = np.add.reduceat(power, bounds[:-1] - bounds[0], axis=1)
-    if not np.isfinite(energies).all():
+        first = int(np.searchsorted(self._edges, self._seen, "right")) - 1
+        last = int(np.searchsorted(self._edges, self._seen + chunk.shape[1], "left"))
+        starts = np.maximum(self._edges[first:last] - self._seen, 0)
+        self.sums[first:last] += np.add.reduceat(power, starts, axis=1).sum(axis=0) * (channels // rows)
+
+
+def are_alike(block: NDArray[np.floating]) -> bool:
+    """Whether all channels of (channels, samples) hold the same."""
+    return all(np.array_equal(block[0], other) for other in block[1:])
+
+
+def sample_peak(audio: NDArray[np.floating]) -> float:
+    """The largest magnitude in (channels, samples), 0.0 where there is no sample.
+
+    Raises ValueError on NaN, infinity and float64 whose squares would be, or if audio is not 2-D.
+    """
+    if audio.ndim != 2 or len(audio) == 0:
+        raise ValueError(f"audio has shape {audio.shape}; (channels, samples) is wanted")
+    if audio.shape[1] == 0:
+        return 0.0
+    peak = max(float(audio.max()), -float(audio.min()))
+    if not peak < _AS_GOOD_AS_INFINITE:
         raise ValueError("audio holds NaN or infinity")
-    return np.broadcast_to(energies, (len(audio), energies.shape[1]))
+    return peak
+
+
+def weighted_energies(audio: NDArray[np.floating], sections: Sections, edges: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`Energies` of a whole (channels, samples). Raises ValueError as `sample_peak` does."""
+    sample_peak(audio)
+    energies = Energies(sections, edges, len(audio))
+    energies.feed(audio)
+    return energies.sums

@@ -80,10 +80,10 @@ def test_equal_channels_are_measured_once_and_alike() -> None:
 
 def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    audio = rng.standard_normal((2, 100000)) * np.repeat(rng.integers(0, 2, 100), 1000)
-    edges = np.arange(0, 100001, 1000)
+    audio = rng.standard_normal((2, 10000)) * np.repeat(rng.integers(0, 2, 100), 100)
+    edges = np.arange(0, 10001, 1000)
     whole = weighted_energies(audio, a_weighting(44100), edges)
-    for chunk in (1, 1000, 7000, 10**6):
+    for chunk in (1, 1000, 3333, 10**6):
         monkeypatch.setattr("prep.stages.weighting._CHUNK_SAMPLES", chunk)
         np.testing.assert_allclose(weighted_energies(audio, a_weighting(44100), edges), whole, rtol=1e-12, atol=1e-20)
 

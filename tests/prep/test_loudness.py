@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
-from prep.stages.loudness import SILENCE_LUFS, ceiling_gain_db, gain_to_db, integrated_lufs
+from prep.stages.loudness import (
+    SILENCE_LUFS,
+    Policy,
+    _phases,
+    ceiling_gain_db,
+    gain_to_db,
+    integrated_lufs,
+    stem_gains_db,
+    true_peak,
+)
 from prep.stages.weighting import _HIGH_PASS, _SHELF, k_weighting
 
 
@@ -116,12 +125,47 @@ def test_what_is_not_finite_is_refused(value: float) -> None:
     audio[1, 20000] = value
     with pytest.raises(ValueError, match="NaN or infinity"):
         integrated_lufs(audio, 44100)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        true_peak(audio, 44100)
 
 
 @pytest.mark.parametrize("shape", [(44100,), (3, 44100), (0, 44100)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="1 or 2 channels"):
         integrated_lufs(np.zeros(shape, np.float32), 44100)
+
+
+def test_a_true_peak_lies_between_samples() -> None:
+    for rate in (8000, 44100, 96000):
+        faded = np.hanning(rate) * np.sin(np.pi / 2 * np.arange(rate) + np.pi / 4)
+        assert 20 * np.log10(np.abs(faded).max()) == pytest.approx(-3.01, abs=0.01)
+        assert 20 * np.log10(true_peak(faded[None], rate)) == pytest.approx(0, abs=0.01)
+    # not looked for where samples lie close enough
+    assert true_peak(faded[None], 192000) == np.abs(faded).max()
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.2, 0.3, 0.4])
+def test_true_peak_of_tones_is_their_amplitude(share: float) -> None:
+    """At 4 times the rate a peak may hide by 0.7 dB where the tone is near Nyquist (BS.1770-4 Annex 2, attachment)."""
+    faded = np.hanning(20000) * np.sin(2 * np.pi * share * np.arange(20000) + 0.3)
+    hidden = 20 * np.log10(np.cos(np.pi * share / 4))
+    assert hidden - 0.02 <= 20 * np.log10(true_peak(faded[None], 44100)) <= 0.01
+
+
+@given(seed=st.integers(0, 1000), rate=st.sampled_from([8000, 44100, 96000, 192000]), crest=st.floats(1, 9))
+@settings(max_examples=40, deadline=None)
+def test_what_is_skipped_holds_no_true_peak(seed: int, rate: int, crest: float) -> None:
+    rng = np.random.default_rng(seed)
+    audio = rng.standard_normal((2, 1000)) * rng.random((2, 1000)) ** crest
+    factor = 4 if rate < 96000 else 2 if rate < 192000 else 1
+    filtered = [np.convolve(audio[c], phase) for phase in _phases(factor).T[:, ::-1] for c in (0, 1)]
+    assert true_peak(audio, rate) == pytest.approx(max(np.abs(part).max() for part in [*audio, *filtered]), rel=1e-12)
+
+
+def test_interpolation_keeps_a_constant() -> None:
+    assert _phases(4).shape == (24, 3) and _phases(2).shape == (24, 1)
+    np.testing.assert_allclose(_phases(4).sum(axis=0), 1)
+    np.testing.assert_allclose(_phases(4), _phases(4)[::-1, ::-1])
 
 
 def test_gains() -> None:
@@ -138,3 +182,77 @@ def test_gain_brings_audio_to_the_target() -> None:
     gain = gain_to_db(integrated_lufs(audio, 44100), -18.0)
     # not exactly: blocks near the absolute gate may now pass it
     assert integrated_lufs(audio * 10 ** (gain / 20), 44100) == pytest.approx(-18.0, abs=0.1)
+
+
+LUFS = [-30.0, -12.0, SILENCE_LUFS, -24.0]
+PEAKS = [0.1, 0.9, 0.0, 0.5]
+
+
+def test_equal_brings_each_stem_to_the_target_and_then_under_its_own_ceiling() -> None:
+    assert stem_gains_db(LUFS, PEAKS, "equal", -18.0, 40.0, 0.0) == pytest.approx([12.0, -6.0, 0.0, 6.0])
+    # 0.5 is -6.02 dBFS; 6 dB up and under -1 dBFS
+    assert stem_gains_db(LUFS, PEAKS, "equal", -18.0, 40.0, -1.0)[3] == pytest.approx(5.02, abs=0.01)
+    assert stem_gains_db(LUFS, PEAKS, "equal", -18.0, 3.0, 0.0) == pytest.approx([3.0, -6.0, 0.0, 3.0])
+
+
+def test_as_recorded_moves_all_by_one_gain() -> None:
+    assert stem_gains_db(LUFS, PEAKS, "as_recorded", -18.0, 40.0, 0.0) == pytest.approx([-6.0] * 4)
+    assert stem_gains_db(LUFS, PEAKS, "as_recorded", -6.0, 40.0, 0.0) == pytest.approx([-20 * np.log10(0.9)] * 4)
+    assert stem_gains_db(LUFS, [0.1] * 4, "as_recorded", 0.0, 5.0, 0.0) == [5.0] * 4
+
+
+def test_where_all_is_silent_nothing_is_raised() -> None:
+    for policy in ("equal", "as_recorded"):
+        assert stem_gains_db([SILENCE_LUFS] * 2, [0.0, 1e-6], policy, -18.0, 40.0, 0.0) == [0.0, 0.0]
+        assert stem_gains_db([], [], policy, -18.0, 40.0, 0.0) == []
+    # a click of 5 ms measures as silence, and still may not clip
+    assert stem_gains_db([SILENCE_LUFS] * 2, [2.0, 0.0], "equal", -18, 40, 0.0) == pytest.approx([-6.02, 0], abs=0.01)
+    with pytest.raises(ValueError, match="policy 'loud' is not known"):
+        stem_gains_db([], [], "loud", -18.0, 40.0, 0.0)  # type: ignore[arg-type]
+
+
+@given(
+    stems=st.lists(st.tuples(st.floats(-130, 60), st.floats(0, 1e6)), min_size=1, max_size=8),
+    policy=st.sampled_from(["equal", "as_recorded"]),
+    most=st.floats(0, 60),
+    ceiling=st.floats(-20, 0),
+)
+def test_no_stem_passes_the_ceiling(
+    stems: list[tuple[float, float]], policy: Policy, most: float, ceiling: float
+) -> None:
+    lufs, peaks = zip(*stems, strict=True)
+    gains = stem_gains_db(lufs, peaks, policy, -18.0, most, ceiling)
+    assert np.isfinite(gains).all() and max(gains) <= most
+    most_linear = 10 ** (ceiling / 20) * (1 + 1e-9)
+    assert all(peak * 10 ** (gain / 20) <= most_linear for peak, gain in zip(peaks, gains, strict=True))
+    if policy == "as_recorded":
+        assert len(set(gains)) == 1
+
+
+@given(numbers=st.lists(st.floats(), min_size=7, max_size=7), policy=st.sampled_from(["equal", "as_recorded"]))
+@settings(max_examples=300)
+def test_gains_of_anything_are_finite_or_refused(numbers: list[float], policy: Policy) -> None:
+    first, second, peak, other, target, most, ceiling = numbers
+    calls = (
+        lambda: [gain_to_db(first, target, most)],
+        lambda: [ceiling_gain_db(peak, ceiling)],
+        lambda: stem_gains_db([first, second], [peak, other], policy, target, most, ceiling),
+    )
+    for call in calls:
+        try:
+            gains = call()
+        except ValueError:
+            assert not np.isfinite(numbers).all() or np.abs(numbers).max() > 1e300
+            continue
+        assert np.isfinite(gains).all()
+
+
+def test_minus_infinity_is_silence_and_nothing_else_is() -> None:
+    assert gain_to_db(-np.inf, -18.0) == 0.0
+    assert stem_gains_db([-np.inf, -20.0], [0.0, 0.1], "as_recorded", -18.0, 40.0, 0.0) == [2.0, 2.0]
+    for bad in (np.nan, np.inf):
+        for policy in ("equal", "as_recorded"):
+            with pytest.raises(ValueError, match="finite"):
+                stem_gains_db([-20.0, bad, -20.0], [0.1] * 3, policy, -18.0, 40.0, 0.0)
+            with pytest.raises(ValueError, match="finite"):
+                stem_gains_db([-20.0] * 3, [0.1, bad, 0.1], policy, -18.0, 40.0, 0.0)
