@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -92,8 +93,8 @@ def _plan_multitrack(group: list[ScanRow], config: PrepConfig, verdicts: dict[st
     if reason:
         return None
     mixing = config.mixing
-    rng = rng_for(config.seed, group[0].id, "mixing")
-    mixes = draw_mixes(range(len(kept)), targets, mixing.subsets_per_target, mixing.size_law, rng)
+    names, rng_of = [row.stem for row in kept], partial(rng_for, config.seed, group[0].id)
+    mixes = draw_mixes(names, targets, range(len(kept)), mixing.subsets_per_target, mixing.size_law, rng_of)
     return PlanRow(
         id=kept[0].id,
         split=kept[0].split,
