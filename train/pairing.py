@@ -132,8 +132,9 @@ def _blocks(
     left = valid_starts(anything, target, starts, c, levels_a_frame)  # where the target itself sounds
     for levels in heard:
         valid = valid_starts(levels, target, left, c, levels_a_frame)
-        blocks += np.unique(valid // c.crop_frames).tolist()
-        left = left[~np.isin(left // c.crop_frames, blocks)]
+        if len(valid):
+            blocks += np.unique(valid // c.crop_frames).tolist()
+            left = left[~np.isin(left // c.crop_frames, blocks)]
     return sorted(blocks)
 
 
