@@ -190,11 +190,11 @@ def open(path: Path | str) -> Dataset:
     """
     folder = _generation(Path(path))
     index, _ = load_json(folder / "dataset.json")
+    if index.get("format", FORMAT) != FORMAT:
+        raise ShardError(f"{folder} has format {index['format']}; this program reads {FORMAT}: update it, or {AGAIN}")
     missing = [key for key in ("format", *HEADER, "splits", "statistics") if key not in index]
     if missing:
         raise ShardError(f"{folder / 'dataset.json'} lacks {', '.join(missing)}; delete it and {AGAIN}")
-    if index["format"] != FORMAT:
-        raise ShardError(f"{folder} has format {index['format']}; this program reads {FORMAT}: update it, or {AGAIN}")
     try:
         listed = [item for split in index["splits"].values() for item in split["shards"]]
         shards = tuple(Shard(folder / Path(item["name"]).name, item) for item in listed)

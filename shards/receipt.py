@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from shards.errors import ShardError
 from shards.generations import AGAIN
 
-FORMAT = 1
+FORMAT = 2
 ARRAYS = ("stems.npy", "mixes.npy", "levels.npy")
 MEMBERS = ("json", *ARRAYS)
 ROLES = ("stem", "mix")
@@ -25,12 +25,16 @@ ID = re.compile(r"[a-z0-9_-]{1,80}")
 
 @dataclass(frozen=True)
 class Entry:
-    """One example's place in its tar: `members` holds (offset, size), `shapes` those of the array members."""
+    """One example's place in its tar: `members` holds (offset, size), `shapes` those of the array members.
+
+    `streams` has a digest for each row of stems and then of mixes: streams with equal digests have equal bytes.
+    """
 
     id: str
     members: dict[str, tuple[int, int]]
     sources: dict[str, str]
     shapes: dict[str, tuple[int, ...]]
+    streams: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Receipt:
                 "members": {name: list(place) for name, place in entry.members.items()},
                 "sources": entry.sources,
                 "shapes": {name: list(shape) for name, shape in entry.shapes.items()},
+                "streams": list(entry.streams),
             }
             for entry in self.examples
         ]
@@ -168,7 +173,8 @@ def _parse_entry(value: dict[str, Any], total: int) -> Entry:
     places = {name: value["members"][name] for name in MEMBERS}
     members = {name: (int(offset), int(size)) for name, (offset, size) in places.items()}
     shapes = {name: tuple(int(size) for size in value["shapes"][name]) for name in ARRAYS}
-    entry = Entry(str(value["id"]), members, dict(value["sources"]), shapes)
+    streams = tuple(str(digest) for digest in value["streams"])
+    entry = Entry(str(value["id"]), members, dict(value["sources"]), shapes, streams)
     if not ID.fullmatch(entry.id):
         raise ValueError(f"id {entry.id!r} does not match {ID.pattern}")
     for name, (offset, size) in members.items():
@@ -177,4 +183,6 @@ def _parse_entry(value: dict[str, Any], total: int) -> Entry:
     for name, shape in shapes.items():
         if min(shape) < 0 or npy_size(shape) != members[name][1]:
             raise ValueError(f"{entry.id}.{name} has {members[name][1]} bytes, which is not shape {shape} in float16")
+    if len(streams) != shapes["levels.npy"][0]:
+        raise ValueError(f"{entry.id} has {len(streams)} streams and levels of shape {shapes['levels.npy']}")
     return entry

@@ -25,6 +25,8 @@ _SHARD = re.compile(r"([a-z0-9_-]+)-[0-9]{6}\.tar")
 # no mixes, while a later one has, only with streaming=True.)
 _FIELDS: dict[str, Any] = {
     "id": str,
+    "original": str,
+    "augmentation": str,
     "split": str,
     "corpus": str,
     "licence": str,
@@ -46,7 +48,8 @@ _FIELDS: dict[str, Any] = {
 class Example:
     """`stems` (n, T, D), `mixes` (m, T, D; m may be 0) and `levels` (n + m, T50; dB), all float16 and finite.
 
-    `sources`: stem name -> digest of what it was made of; it goes to the receipt, not to the tar.
+    `sources`: stem name -> digest of what it was made of; `streams`: for each stem and each mix, the digest of all that
+    decides its bytes. Both go to the receipt, not to the tar.
     """
 
     id: str
@@ -55,6 +58,7 @@ class Example:
     mixes: np.ndarray
     levels: np.ndarray
     sources: dict[str, str]
+    streams: tuple[str, ...]
 
 
 def write_shard(path: Path, examples: Iterable[Example], fingerprint: dict[str, str]) -> Receipt:
@@ -123,7 +127,8 @@ def _write_tar(file: BinaryIO, examples: Iterable[Example], tally: _Tally) -> It
             members = {name: _add(tar, file, f"{example.id}.{name}", data) for name, data in payloads.items()}
             tally.add("stem", example.stems)
             tally.add("mix", example.mixes)
-            yield Entry(example.id, members, example.sources, {name: array.shape for name, array in arrays.items()})
+            shapes = {name: array.shape for name, array in arrays.items()}
+            yield Entry(example.id, members, example.sources, shapes, example.streams)
 
 
 def _add(tar: tarfile.TarFile, file: BinaryIO, name: str, data: bytes) -> tuple[int, int]:
@@ -158,6 +163,8 @@ def _meta_fault(example: Example, split: str) -> str | None:
             return f"{key} has {len(meta[key])} rows; n_stems {stems} and n_mixes {meta['n_mixes']} ask for {length}"
     if len(meta["gains_db"]) != rows or len(meta["loudness_lufs"]) != rows:
         return f"gains_db and loudness_lufs need a row for each of the {rows} streams"
+    if len(example.streams) != rows:
+        return f"streams has {len(example.streams)} digests; it needs one for each of the {rows} streams"
     if (meta["id"], meta["split"]) != (example.id, split):
         return f"its json says id {meta['id']} of split {meta['split']}; the shard is of split {split}"
     if meta["members"][:stems] != [[stem] for stem in range(stems)]:

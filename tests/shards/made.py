@@ -25,6 +25,8 @@ def example(name: str, stems: int = 3, mixes: int = 2, frames: int = 12, split: 
     rows, levels = stems + mixes, 5 * frames
     meta = {
         "id": name,
+        "original": name,
+        "augmentation": "{}",
         "split": split,
         "corpus": "made",
         "licence": "CC0",
@@ -43,7 +45,7 @@ def example(name: str, stems: int = 3, mixes: int = 2, frames: int = 12, split: 
     latents = rng.normal(0.5, 2.0, (rows, frames, DIM)).astype(np.float16)
     decibels = rng.uniform(-120, 0, (rows, levels)).astype(np.float16)
     sources = {f"S{i:02d}": f"digest-{i}" for i in range(stems)}
-    return Example(name, meta, latents[:stems], latents[stems:], decibels, sources)
+    return Example(name, meta, latents[:stems], latents[stems:], decibels, sources, tuple(f"stream-{i}" for i in range(rows)))
 
 
 def dataset(out: Path) -> list[Example]:

@@ -129,7 +129,7 @@ def test_a_dataset_json_of_another_shape(out: Path) -> None:
     path = _folder(out) / "dataset.json"
     whole = json.loads(path.read_text())
     for change, message in (
-        ({"format": 2}, "has format 2; this program reads 1"),
+        ({"format": 3}, "has format 3; this program reads 2"),
         ({"splits": {"train": {}}}, "no valid list of shards"),
         ({"splits": {"train": {"shards": [{"name": "x"}]}}}, "no valid list of shards"),
     ):

@@ -34,7 +34,7 @@ def _set(value: dict[str, Any], *keys: Any, to: Any) -> None:
 @pytest.mark.parametrize(
     ("keys", "to", "message"),
     [
-        (("format",), 2, "format is 2; this program reads 1"),
+        (("format",), 3, "format is 3; this program reads 2"),
         (("blocks",), [], "0 block digests for"),
         (("bytes",), "many", "not a valid receipt"),
         (("examples",), None, "not a valid receipt"),
@@ -51,6 +51,7 @@ def _set(value: dict[str, Any], *keys: Any, to: Any) -> None:
         ),
         (("examples", 0, "shapes", "stems.npy"), [-3, -12, 8], r"a\.stems\.npy has .* not shape"),
         (("examples", 0, "shapes", "levels.npy"), [], "not a valid receipt"),
+        (("examples", 0, "streams"), ["one"], r"a has 1 streams and levels of shape \(5, 60\)"),
     ],
 )
 def test_a_wrong_receipt_is_refused_by_name(tmp_path: Path, keys: tuple[Any, ...], to: Any, message: str) -> None:
