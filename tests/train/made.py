@@ -74,6 +74,8 @@ def example(
     latents[..., 2] = np.random.default_rng(sum(name.encode())).normal(size=(rows, frames))
     meta = {
         "id": name,
+        "original": name,
+        "augmentation": "{}",
         "split": split,
         "corpus": "made",
         "licence": "CC0",
@@ -91,7 +93,8 @@ def example(
     }
     levels = np.full((rows, count), -20.0) if levels is None else levels
     sixteen = latents.astype(np.float16)
-    return Example(name, meta, sixteen[:stems], sixteen[stems:], levels.astype(np.float16), {})
+    streams = tuple(f"{name}-{row}" for row in range(rows))
+    return Example(name, meta, sixteen[:stems], sixteen[stems:], levels.astype(np.float16), {}, streams)
 
 
 def allowed(rows: Any = (), **changes: list[str]) -> dict[str, Any]:
