@@ -33,8 +33,8 @@ class Batches(Section):
     anticipation_frames: Natural = 1  # [D] 0, 1, 11 are the paper's tau of 0, 0.1, 1 s
     batch_size: Count = 128  # [S]
     silence_db: float = -60.0  # [C] SMG: a 50 Hz frame above it is active
-    active_share: Share = 0.5  # [C] SMG: of the crop, in the mix and in the shifted target
-    redraws: Natural = 16  # [C] SMG: so many more mixes are tried before a silent one is kept, and counted
+    active_share: Share = 0.5  # [C] SMG: of the crop, in mix and shifted target at once
+    redraws: Natural = 16  # [C] SMG: so many more mixes are tried by the law; then one of those that sound is taken
 
 
 class Generator(Section):

@@ -161,10 +161,7 @@ def fit(config: Config, data: Path, run: Path, device: str = "cpu", say: Callabl
         game.restore(saved)
         loader.load_state_dict(saved.loader)
         say(f"going on from step {saved.step} of {run}")
-    say(
-        f"{len(pairs)} pairs of {len(pairs.dataset)} songs; parameters: generator {_millions(game.generator)}, "
-        f"discriminator {_millions(game.discriminator)}; on {device}"
-    )
+    say(_opening(pairs, game, device))
 
     def save(step: int) -> None:
         checkpoint.save(_freeze(game, pairs, loader.state_dict(), step), run)
@@ -193,8 +190,8 @@ def _train(
             except DivergedError as error:
                 raise DivergedError(f"{error}; {_last_good(run, saved_at)}") from None
             frames = first.target.shape[:2].numel() + second.target.shape[:2].numel()
-            row |= {"redraws": first.redraws + second.redraws, "silent": first.silent + second.silent}
-            row |= {"frames_per_s": frames / (time.perf_counter() - began), "data_wait_s": waited}
+            row |= {"redraws": first.redraws + second.redraws, "data_wait_s": waited}
+            row |= {"frames_per_s": frames / (time.perf_counter() - began)}
             curves.write(step + 1, row)
             bar.set_postfix({name: f"{row[name]:.3f}" for name in ("loss_g", "loss_d", "gamma")}, refresh=False)
             bar.update()
@@ -245,6 +242,19 @@ def _freeze(game: Game, pairs: Pairs, loader: dict[str, int], step: int) -> chec
         generator_optimiser=game.generator_optimiser.state_dict(),
         discriminator_optimiser=game.discriminator_optimiser.state_dict(),
     )
+
+
+def _opening(pairs: Pairs, game: Game, device: str) -> str:
+    said = (
+        f"{len(pairs)} pairs of {len(pairs.dataset)} songs; parameters: generator {_millions(game.generator)}, "
+        f"discriminator {_millions(game.discriminator)}; on {device}"
+    )
+    if pairs.dropped:
+        said += (
+            f"\n{pairs.dropped} of {pairs.targets} target stems are never drawn: nowhere do they sound together with a "
+            f"stored mix in {pairs.config.batches.active_share:.0%} of a crop"
+        )
+    return said
 
 
 def _last_good(run: Path, step: int) -> str:

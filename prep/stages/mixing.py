@@ -1,61 +1,89 @@
 """Mixes: which stems make one, and how loud it is. mix = g * sum(g_i * stem_i).
 
 The mix law (LiveBand draws a target, then a random subset of the rest): for each eligible target, subsets of the other
-active stems are drawn, first their size by the size law, then uniformly among the subsets of that size.
+stems that may be heard are drawn, first their size by the size law, then uniformly among the subsets of that size.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prep.stages.loudness import SILENCE_LUFS, ceiling_gain_db
+from prep.stages.loudness import SILENCE_LUFS, ceiling_gain_db, integrated_lufs
 
-SizeLaw = Literal["uniform", "all"]
+SizeLaw = Literal["uniform", "all", "coin"] | Sequence[float]
 Members = tuple[int, ...]
 
 
-def draw_subset(others: Sequence[int], size_law: SizeLaw, rng: np.random.Generator) -> Members:
-    """One non-empty subset of `others`, sorted: "uniform" over the sizes 1 to all, or "all" of them always."""
-    if size_law == "all":
-        return tuple(sorted(others))
-    if size_law != "uniform":
-        raise ValueError(f"size law {size_law!r} is not known; it must be uniform or all")
-    size = int(rng.integers(1, len(others) + 1))
+def size_probabilities(others: int, law: SizeLaw) -> NDArray[np.float64]:
+    """(others,): how probable a subset of 1, 2, ... of `others` stems is, the empty one excluded.
+
+    uniform: each size alike. all: every other stem (StreamMusicGen's code). coin: each of them with probability 1/2,
+    given that one is in. A list weighs the sizes 1, 2, ...; sizes beyond it have no weight, and where no possible size
+    has one, all the others are taken.
+    """
+    if others < 1:
+        raise ValueError(f"a subset is drawn from {others} stems; there must be at least 1")
+    if isinstance(law, str) and law not in ("uniform", "all", "coin"):
+        raise ValueError(f"size law {law!r} is not known; it must be uniform, all, coin or a list of weights")
+    weights = np.zeros(others)
+    if law == "uniform":
+        weights[:] = 1.0
+    elif law == "coin":
+        weights[:] = [math.comb(others, size) / (2**others - 1) for size in range(1, others + 1)]
+    elif law != "all":
+        weights[: len(law)] = law[:others]
+    if not weights.any():
+        weights[-1] = 1.0
+    return weights / weights.sum()
+
+
+def draw_subset(others: Sequence[int], law: SizeLaw, rng: np.random.Generator) -> Members:
+    """One non-empty subset of `others`, sorted. The draw goes by the places in `others`, whatever stands there."""
+    size = 1 + int(rng.choice(len(others), p=size_probabilities(len(others), law)))
     chosen = rng.permutation(len(others))[:size]
     return tuple(sorted(others[i] for i in chosen))
 
 
 def draw_subsets(
-    active: Sequence[int],
+    names: Sequence[str],
     targets: Sequence[int],
+    contexts: Sequence[int],
     subsets_per_target: int,
-    size_law: SizeLaw,
-    rng: np.random.Generator,
+    law: SizeLaw,
+    rng_of: Callable[[str], np.random.Generator],
 ) -> Iterator[tuple[int, Members]]:
-    """Every (target, subset) that the law draws, repeats and subsets of one included; targets in rising order."""
+    """Every (target, subset) that the law draws, repeats and subsets of one included; targets in rising order.
+
+    `names` are all the stems'; `targets` and `contexts` say which of them may be which. `rng_of(stage)` gives a fresh
+    generator. Each draw has its own, named by the target and the draw's number, and goes through the contexts by name:
+    so more draws a target hold the fewer, and the order of the stems changes nothing. A target that has no other
+    context has no subsets.
+    """
     if subsets_per_target < 1:
         raise ValueError(f"subsets_per_target is {subsets_per_target}; it must be at least 1")
+    by_name = sorted(set(contexts), key=lambda stem: names[stem])
     for target in sorted(set(targets)):
-        others = sorted(set(active) - {target})
-        for _ in range(subsets_per_target if others else 0):
-            yield target, draw_subset(others, size_law, rng)
+        others = [stem for stem in by_name if stem != target]
+        for number in range(subsets_per_target if others else 0):
+            yield target, draw_subset(others, law, rng_of(f"mixing:{names[target]}:{number}"))
 
 
 def draw_mixes(
-    active: Sequence[int],
+    names: Sequence[str],
     targets: Sequence[int],
+    contexts: Sequence[int],
     subsets_per_target: int,
-    size_law: SizeLaw,
-    rng: np.random.Generator,
+    law: SizeLaw,
+    rng_of: Callable[[str], np.random.Generator],
 ) -> tuple[Members, ...]:
     """The mixes of one multitrack, each a rising tuple of stem indices, sorted by size and then by members.
 
     Subsets drawn twice, also for two targets, are one mix; a subset of one is the stem's own stream and is left out.
-    Neither the order of `active` nor that of `targets` matters.
     """
-    drawn = {members for _, members in draw_subsets(active, targets, subsets_per_target, size_law, rng)}
+    drawn = {members for _, members in draw_subsets(names, targets, contexts, subsets_per_target, law, rng_of)}
     mixes = (members for members in drawn if len(members) > 1)
     return tuple(sorted(mixes, key=lambda members: (len(members), members)))
 
@@ -76,9 +104,33 @@ def mix_audio(
 def mix_gain_db(lufs: float, peak: float, target_lufs: float, offset_db: float = 0.0, ceiling_db: float = 0.0) -> float:
     """The gain g that brings a mix of measured loudness and sample peak to target + offset.
 
-    Where that would pass the ceiling (dBFS) it is attenuated to it, never clipped. Silence stays as it is: 0 dB.
+    Where that would pass the ceiling (dBFS) it is attenuated to it, never clipped. Silence is not amplified.
     """
-    if lufs <= SILENCE_LUFS:
-        return 0.0
-    gain_db = target_lufs + offset_db - lufs
+    gain_db = target_lufs + offset_db - lufs if lufs > SILENCE_LUFS else 0.0
     return gain_db + ceiling_gain_db(peak * 10 ** (gain_db / 20), ceiling_db)
+
+
+def evaluation_mix(
+    inputs: Sequence[NDArray[np.float32]],
+    played: NDArray[np.float32],
+    rate: int,
+    target_lufs: float = -18.0,
+    played_gain_db: float = 5.0,
+    ceiling_db: float = 20 * math.log10(0.99),
+) -> NDArray[np.float32]:
+    """What StreamMusicGen's listeners and scores are given: (channels, samples) of inputs and played stem together.
+
+    Every input comes to the same loudness, the played stem `played_gain_db` over each of them, the sum to `target_lufs`
+    or, where its sample peak would pass the ceiling, below. What is silent, under the gate of -70 LUFS, is not
+    amplified. Raises ValueError where shapes differ, for NaN, infinity, and more than two channels.
+    """
+    stems = [*inputs, played]
+    if len({stem.shape for stem in stems}) > 1:
+        shapes = ", ".join(str(stem.shape) for stem in stems)
+        raise ValueError(f"inputs and played stem must have equal channels and lengths; they have {shapes}")
+    loudness = [integrated_lufs(stem, rate) for stem in stems]
+    over_db = [0.0] * len(inputs) + [played_gain_db]
+    gains_db = [mix_gain_db(lufs, 0.0, target_lufs, over) for lufs, over in zip(loudness, over_db, strict=True)]
+    mix = mix_audio(stems, gains_db, range(len(stems)))
+    peak = float(np.abs(mix).max(initial=0.0))
+    return mix * np.float32(10 ** (mix_gain_db(integrated_lufs(mix, rate), peak, target_lufs, 0.0, ceiling_db) / 20))

@@ -1,6 +1,9 @@
-"""The mix law by chi-square, and mixes as plain sums of known gain."""
+"""The mix law by chi-square, and what the draws depend on."""
 
+import math
 from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache, partial
 from itertools import combinations
 
 import numpy as np
@@ -8,68 +11,176 @@ import pytest
 from scipy import stats
 
 from prep.draws import rng_for
-from prep.stages.loudness import SILENCE_LUFS, integrated_lufs
-from prep.stages.mixing import draw_mixes, draw_subset, draw_subsets, mix_audio, mix_gain_db
+from prep.stages.mixing import Members, SizeLaw, draw_mixes, draw_subset, draw_subsets, size_probabilities
+
+RngOf = Callable[[str], np.random.Generator]
+LAWS: tuple[SizeLaw, ...] = ("uniform", "all", "coin", (0.0, 3.0, 1.0, 2.0))
+SIGNIFICANCE = 0.001
 
 
-def rng(stage: str = "mixes") -> np.random.Generator:
-    return rng_for(7, "track00001", stage)
+def rng_of(seed: int = 7, id: str = "track00001") -> RngOf:
+    return partial(rng_for, seed, id)
 
 
-@pytest.mark.parametrize("stems", [2, 5, 12, 30])
-def test_sizes_are_uniform(stems: int) -> None:
-    drawn = draw_subsets(range(stems), range(stems), -(-10_000 // stems), "uniform", rng())
-    sizes = Counter(len(members) for _, members in drawn)
-    assert sum(sizes.values()) >= 10_000 and set(sizes) == set(range(1, stems))
+def names(stems: int) -> list[str]:
+    return [f"S{i:02d}" for i in range(stems)]
+
+
+def mixes_of(stems: int, subsets: int, law: SizeLaw = "uniform", of: RngOf | None = None) -> tuple[Members, ...]:
+    return draw_mixes(names(stems), range(stems), range(stems), subsets, law, of or rng_of())
+
+
+@lru_cache
+def drawn(stems: int, law: SizeLaw) -> list[tuple[int, Members]]:
+    """10,000 pairs of target and subset or a few more, each target equally often."""
+    return list(draw_subsets(names(stems), range(stems), range(stems), -(-10_000 // stems), law, rng_of()))
+
+
+def p_of_sizes(pairs: list[tuple[int, Members]], others: int, law: SizeLaw) -> float:
+    """Of chi-square; sizes expected less than 5 times are counted with the likeliest, impossible ones must not come."""
+    counts = np.bincount([len(members) for _, members in pairs], minlength=others + 1)[1:]
+    expected = len(pairs) * size_probabilities(others, law)
+    assert not counts[expected == 0].any()
+    kept = expected >= 5
+    kept[expected.argmax()] = False
+    if not kept.any():  # there is one size only
+        return 1.0
+    observed = [counts[~kept].sum(), *counts[kept]]
+    return float(stats.chisquare(observed, [expected[~kept].sum(), *expected[kept]]).pvalue)
+
+
+def p_of_members(pairs: list[tuple[int, Members]], stems: int) -> float:
+    """How often each stem was in, given the sizes: no stem is preferred.
+
+    For draws of s from k without replacement the counts have variance sum p (1 - p) with p = s / k, and correlation
+    -1 / (k - 1); so their squared distance, scaled as below, is chi-square with k - 1 degrees of freedom a target.
+    """
+    others, total, degrees = stems - 1, 0.0, 0
+    for target in range(stems):
+        subsets = [members for t, members in pairs if t == target]
+        share = np.array([len(members) for members in subsets]) / others
+        counts = np.bincount([i for members in subsets for i in members], minlength=stems)
+        assert counts[target] == 0
+        variance = (share * (1 - share)).sum() * others / (others - 1)
+        if variance > 0:
+            total += ((np.delete(counts, target) - share.sum()) ** 2).sum() / variance
+            degrees += others - 1
+    return float(stats.chi2.sf(total, degrees)) if degrees else 1.0
+
+
+def p_of_subsets(pairs: list[tuple[int, Members]], stems: int) -> float:
+    """Given target and size, all subsets alike: every one of them is a cell."""
+    cells, total, degrees = Counter(pairs), 0.0, 0
+    for target in range(stems):
+        others = [i for i in range(stems) if i != target]
+        for size in range(1, stems):
+            counts = np.array([cells.pop((target, members), 0) for members in combinations(others, size)])
+            if counts.sum() and len(counts) > 1:
+                total += stats.chisquare(counts).statistic
+                degrees += len(counts) - 1
+    assert not cells
+    return float(stats.chi2.sf(total, degrees)) if degrees else 1.0
+
+
+@pytest.mark.parametrize("law", LAWS, ids=str)
+@pytest.mark.parametrize("stems", [2, 3, 5, 10, 30])
+def test_ten_thousand_pairs_follow_the_law(stems: int, law: SizeLaw) -> None:
+    pairs = drawn(stems, law)
+    assert len(pairs) >= 10_000 and {target for target, _ in pairs} == set(range(stems))
+    assert p_of_sizes(pairs, stems - 1, law) > SIGNIFICANCE
     if stems > 2:
-        assert stats.chisquare(list(sizes.values())).pvalue > 0.001
+        assert p_of_members(pairs, stems) > SIGNIFICANCE
+    if stems <= 5:
+        assert p_of_subsets(pairs, stems) > SIGNIFICANCE
 
 
-def test_subsets_of_one_size_are_uniform() -> None:
-    generator = rng()
-    drawn = Counter(draw_subset(range(5), "uniform", generator) for _ in range(20_000))
-    for size in range(1, 6):
-        counts = [drawn[members] for members in combinations(range(5), size)]
-        assert min(counts) > 0
-        if len(counts) > 1:
-            assert stats.chisquare(counts).pvalue > 0.001
+@pytest.mark.parametrize("stems", [3, 5, 10, 30])
+def test_another_law_would_be_found_out(stems: int) -> None:
+    pairs = drawn(stems, "uniform")
+    assert p_of_sizes(pairs, stems - 1, "coin") < SIGNIFICANCE
+    slight = [1.0] * (stems - 2) + [1.0 + 0.1 * (stems - 1)]  # the largest size more often by a tenth of all
+    assert p_of_sizes(pairs, stems - 1, slight) < SIGNIFICANCE
 
 
-def test_no_subset_holds_its_target_and_every_target_gets_its_share() -> None:
-    pairs = list(draw_subsets([1, 3, 4, 8], [3, 8], 50, "uniform", rng()))
+@pytest.mark.parametrize("stems", [3, 5, 10, 30])
+def test_a_preferred_stem_would_be_found_out(stems: int) -> None:
+    generator, pairs = rng_of()("biased"), []
+    for target, members in drawn(stems, "uniform"):
+        swap = 0 not in (target, *members) and generator.random() < 0.2  # stem 0 takes another's place
+        pairs.append((target, tuple(sorted((0, *members[1:]))) if swap else members))
+    assert p_of_members(pairs, stems) < SIGNIFICANCE
+    assert stems > 5 or p_of_subsets(pairs, stems) < SIGNIFICANCE
+
+
+def test_probabilities_of_sizes_are_those_written_out() -> None:
+    assert size_probabilities(4, "uniform") == pytest.approx([0.25] * 4)
+    assert size_probabilities(3, "all") == pytest.approx([0, 0, 1])
+    assert size_probabilities(3, "coin") == pytest.approx([3 / 7, 3 / 7, 1 / 7])
+    assert size_probabilities(3, [1, 3]) == pytest.approx([0.25, 0.75, 0])
+    assert size_probabilities(2, [1, 1, 8]) == pytest.approx([0.5, 0.5])
+    assert size_probabilities(2, [0, 0, 8]) == pytest.approx([0, 1])
+    for others in (1, 2, 29, 1200):
+        for law in LAWS:
+            probabilities = size_probabilities(others, law)
+            assert probabilities.shape == (others,) and probabilities.min() >= 0
+            assert math.fsum(probabilities) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_no_subset_holds_its_target_or_what_is_no_context() -> None:
+    pairs = list(draw_subsets(names(9), [3, 8], [1, 3, 4], 50, "uniform", rng_of()))
     assert Counter(target for target, _ in pairs) == {3: 50, 8: 50}
+    assert {members for target, members in pairs if target == 3} == {(1,), (4,), (1, 4)}
+    assert {len(members) for target, members in pairs if target == 8} == {1, 2, 3}
     for target, members in pairs:
-        assert target not in members and set(members) <= {1, 3, 4, 8} and members == tuple(sorted(set(members)))
+        assert target not in members and set(members) <= {1, 3, 4} and members == tuple(sorted(set(members)))
 
 
-def test_target_need_not_be_active() -> None:
-    assert {members for _, members in draw_subsets([0, 1], [2], 200, "uniform", rng())} == {(0,), (1,), (0, 1)}
+def test_a_target_without_other_contexts_has_no_subsets() -> None:
+    assert list(draw_subsets(names(3), [0, 1], [0], 2, "all", rng_of())) == [(1, (0,))] * 2
+    assert list(draw_subsets(names(3), [0, 1], [], 2, "all", rng_of())) == []
 
 
+@pytest.mark.parametrize("law", LAWS, ids=str)
 @pytest.mark.parametrize("stems", [0, 1, 2])
-def test_too_few_stems_give_no_mix(stems: int) -> None:
-    assert draw_mixes(range(stems), range(stems), 8, "uniform", rng()) == ()
-    assert draw_mixes(range(stems), range(stems), 8, "all", rng()) == ()
+def test_too_few_stems_give_no_mix(stems: int, law: SizeLaw) -> None:
+    assert mixes_of(stems, 8, law) == ()
 
 
 @pytest.mark.parametrize("stems", [3, 8, 30])
 def test_mixes_are_distinct_sorted_and_more_than_one_stem(stems: int) -> None:
-    mixes = draw_mixes(range(stems), range(stems), 4, "uniform", rng())
+    mixes = mixes_of(stems, 4)
     assert len(set(mixes)) == len(mixes) <= 4 * stems
     assert list(mixes) == sorted(mixes, key=lambda members: (len(members), members))
     assert all(1 < len(members) < stems for members in mixes)
 
 
 def test_law_of_all_the_rest() -> None:
-    assert draw_mixes([0, 2, 5], [0, 2, 5], 3, "all", rng()) == ((0, 2), (0, 5), (2, 5))
-    assert draw_mixes(range(4), [3], 3, "all", rng()) == ((0, 1, 2),)
+    assert draw_mixes(names(6), [0, 2, 5], [0, 2, 5], 3, "all", rng_of()) == ((0, 2), (0, 5), (2, 5))
+    assert draw_mixes(names(4), [3], range(4), 3, "all", rng_of()) == ((0, 1, 2),)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=str)
+def test_more_draws_hold_the_fewer(law: SizeLaw) -> None:
+    few, many = (list(draw_subsets(names(9), range(9), range(9), r, law, rng_of())) for r in (3, 7))
+    assert [many[7 * target + number] for target in range(9) for number in range(3)] == few
+    assert set(mixes_of(9, 3, law)) <= set(mixes_of(9, 7, law))
+
+
+def test_the_order_of_stems_changes_nothing() -> None:
+    def by_name(stems: list[str], targets: str, contexts: str) -> set[frozenset[str]]:
+        places = [[stems.index(name) for name in wanted] for wanted in (targets, contexts)]
+        return {frozenset(stems[i] for i in m) for m in draw_mixes(stems, *places, 3, "uniform", rng_of())}
+
+    one = by_name(list("abcdefgh"), "bdh", "abcdef")
+    assert one == by_name(list("gechbadf"), "hdb", "fbdcae") and len(one) > 3
 
 
 def test_drawing_depends_on_its_key_alone() -> None:
-    first = draw_mixes(range(9), range(9), 4, "uniform", rng())
-    assert first == draw_mixes(list(range(9))[::-1], [*range(9), 3], 4, "uniform", rng())
-    others = [rng_for(8, "track00001", "mixes"), rng_for(7, "track00002", "mixes"), rng("gains")]
-    assert all(draw_mixes(range(9), range(9), 4, "uniform", other) != first for other in others)
+    first = mixes_of(9, 4)
+    assert first == mixes_of(9, 4)
+    assert all(mixes_of(9, 4, of=other) != first for other in (rng_of(8), rng_of(7, "track00002")))
+    generator = rng_of()("mixing:S00:0")
+    assert draw_subset(range(1, 9), "uniform", generator) != draw_subset(range(1, 9), "uniform", generator)
 
 
 def test_draws_are_the_same_everywhere() -> None:
@@ -78,48 +189,14 @@ def test_draws_are_the_same_everywhere() -> None:
         12482897825998586142,
         15540805399333989509,
     ]
-    mixes = draw_mixes(range(5), range(5), 1, "uniform", rng_for(0, "track00001", "mixes"))
-    assert mixes == ((0, 3), (1, 3), (2, 4), (0, 2, 3, 4))
+    assert mixes_of(5, 2, of=rng_of(0)) == ((1, 3), (1, 4), (3, 4), (0, 1, 2, 4), (0, 1, 3, 4))
     assert rng_for(1, "ab", "c").random() != rng_for(1, "a", "bc").random()
 
 
 def test_errors_name_the_setting() -> None:
     with pytest.raises(ValueError, match="subsets_per_target is 0; it must be at least 1"):
-        draw_mixes(range(3), range(3), 0, "uniform", rng())
-    with pytest.raises(ValueError, match="'coin' is not known; it must be uniform or all"):
-        draw_mixes(range(3), range(3), 1, "coin", rng())  # type: ignore[arg-type]
-
-
-def stems() -> np.ndarray:
-    return (0.1 * np.random.default_rng(0).standard_normal((4, 2, 44100))).astype(np.float32)
-
-
-def test_mix_is_the_plain_sum_of_gained_stems() -> None:
-    audio = stems()
-    before = audio.copy()
-    mix = mix_audio(audio, [0.0, -6.0, 3.0, 20.0], (0, 2))
-    np.testing.assert_allclose(mix, audio[0] + 10 ** (3 / 20) * audio[2], atol=1e-6)
-    assert mix.dtype == np.float32
-    np.testing.assert_array_equal(mix, mix_audio(audio, [0.0, -6.0, 3.0, 20.0], (2, 0)))
-    np.testing.assert_array_equal(audio, before)
-    with pytest.raises(ValueError, match="at least one member"):
-        mix_audio(audio, [0.0] * 4, ())
-
-
-@pytest.mark.parametrize("offset_db", [-6.0, 0.0, 5.5])
-def test_mix_comes_to_its_loudness(offset_db: float) -> None:
-    mix = mix_audio(stems(), [0.0] * 4, (0, 1, 2, 3))
-    gain = mix_gain_db(integrated_lufs(mix, 44100), float(np.abs(mix).max()), -18.0, offset_db)
-    assert integrated_lufs(mix * 10 ** (gain / 20), 44100) == pytest.approx(-18.0 + offset_db, abs=1e-4)
-
-
-@pytest.mark.parametrize("ceiling_db", [0.0, -1.0])
-def test_over_full_scale_is_attenuated_and_not_clipped(ceiling_db: float) -> None:
-    mix = stems()[0]
-    mix[0, 100] = 3.0
-    gain = mix_gain_db(integrated_lufs(mix, 44100), 3.0, -18.0, 6.0, ceiling_db)
-    assert 3.0 * 10 ** (gain / 20) == pytest.approx(10 ** (ceiling_db / 20), abs=1e-9)
-
-
-def test_silent_mix_keeps_its_gain() -> None:
-    assert mix_gain_db(SILENCE_LUFS, 0.0, -18.0, 3.0) == 0.0
+        mixes_of(3, 0)
+    with pytest.raises(ValueError, match="'dice' is not known; it must be uniform, all, coin or a list of weights"):
+        mixes_of(3, 1, "dice")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="drawn from 0 stems"):
+        size_probabilities(0, "uniform")

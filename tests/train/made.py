@@ -74,6 +74,8 @@ def example(
     latents[..., 2] = np.random.default_rng(sum(name.encode())).normal(size=(rows, frames))
     meta = {
         "id": name,
+        "original": name,
+        "augmentation": "{}",
         "split": split,
         "corpus": "made",
         "licence": "CC0",
@@ -91,7 +93,14 @@ def example(
     }
     levels = np.full((rows, count), -20.0) if levels is None else levels
     sixteen = latents.astype(np.float16)
-    return Example(name, meta, sixteen[:stems], sixteen[stems:], levels.astype(np.float16), {})
+    streams = tuple(f"{name}-{row}" for row in range(rows))
+    return Example(name, meta, sixteen[:stems], sixteen[stems:], levels.astype(np.float16), {}, streams)
+
+
+def allowed(rows: Any = (), **changes: list[str]) -> dict[str, Any]:
+    """dataset.json's `pairs`: all classes, and sizes up to 7 alike unless their probabilities are given."""
+    alike = [[1 / size] * size for size in range(1, 8)]
+    return {"exclude_targets": [], "exclude_contexts": [], "size_probabilities": rows or alike, **changes}
 
 
 def write(out: Path, examples: list[Example], generation: str = "p0-c0", **header: Any) -> Path:
@@ -104,7 +113,7 @@ def write(out: Path, examples: list[Example], generation: str = "p0-c0", **heade
         write_shard(folder / name, [item for item in examples if item.meta["split"] == split], {"machine": "made"})
         splits[split] = [name]
     plain = {"generation": generation, "plan": "p0", "codec": identity_json(), "latent_dtype": "float16"}
-    plain |= {"levels_rate_hz": 50.0, "classes": CLASSES, "config": {}, "counts": {}}
+    plain |= {"levels_rate_hz": 50.0, "classes": CLASSES, "config": {}, "counts": {}, "pairs": allowed()}
     write_index(folder, {**plain, **header}, splits)
     set_current(out, generation)
     return out

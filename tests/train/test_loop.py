@@ -4,6 +4,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -26,7 +27,7 @@ def toy(seed: int, size: int = 32, crop: int = 8, dim: int = 2) -> Batch:
     rng = torch.Generator().manual_seed(seed)
     mix, noise = torch.randn(size, crop + 1, dim, generator=rng), torch.randn(size, crop, 3, generator=rng)
     classes = torch.zeros(size, dtype=torch.int64)
-    return Batch(mix, torch.stack([-mix[:, :-1, 1], mix[:, :-1, 0]], dim=-1), noise, classes, classes, 0, 0)
+    return Batch(mix, torch.stack([-mix[:, :-1, 1], mix[:, :-1, 0]], dim=-1), noise, classes, classes, 0)
 
 
 def test_the_accompaniment_comes_to_follow_the_mix() -> None:
@@ -123,12 +124,21 @@ def test_a_run_leaves_config_curves_and_checkpoint(tmp_path: Path) -> None:
     curves = rows(run)
     assert [row["step"] for row in curves] == [1, 2, 3, 4]
     wanted = {"loss_g", "loss_d", "advantage", "sign", "gamma", "grad_norm_d", "grad_norm_g", "learning_rate"}
-    wanted |= {"frames_per_s", "data_wait_s", "redraws", "silent"}
-    assert all(wanted <= row.keys() for row in curves)
+    wanted |= {"frames_per_s", "data_wait_s", "redraws"}
+    assert all(wanted <= row.keys() and "silent" not in row for row in curves)
     assert [sorted({"r1", "r2"} & row.keys()) for row in curves] == [["r1"], [], ["r2"], []]
     saved = checkpoint.load(run)
     assert (saved.step, saved.codec, saved.targets) == (4, identity_json(), {"Piano": 12, "Bass": 12, "Percussive": 12})
     assert (saved.loader["epoch"], saved.loader["position"]) == (0, 16)
+
+
+def test_stems_that_are_never_drawn_are_told(tmp_path: Path) -> None:
+    levels = np.full((4, 186), -20.0)
+    levels[3] = -90
+    data, said = write(tmp_path / "out", [example("a", stems=4, levels=levels), example("b")]), []
+    assert fit(small(loop={"steps": 1}), data, tmp_path / "run", say=said.append) == 1
+    told = "1 of 7 target stems are never drawn: nowhere do they sound together with a stored mix in 50% of a crop"
+    assert said[0].splitlines()[1:] == [told]
 
 
 def flat(values: Any) -> list[Tensor]:
