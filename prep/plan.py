@@ -20,6 +20,7 @@ import pandas as pd
 from prep.choice import Choice, Stem, choose
 from prep.config import PrepConfig
 from prep.draws import rng_for
+from prep.errors import PrepError
 from prep.multitrack import SPLITS
 from prep.scan import VERSION, ScanRow, write_table
 from prep.stages.augment import Augmentation, augmented_length, draw_augmentation, draw_stem_gain_db
@@ -184,8 +185,11 @@ def write_plan(plan: Plan, path: Path) -> None:
 
 
 def read_plan(path: Path) -> list[PlanRow]:
-    """The rows of plan.parquet. Raises OSError and ValueError where it is none."""
-    table = pd.read_parquet(path)
+    """The rows of plan.parquet. Raises PrepError where it is none of this release."""
+    try:
+        table = pd.read_parquet(path, columns=[field.name for field in fields(PlanRow)])
+    except (OSError, ValueError) as error:
+        raise PrepError(f"{path} is not a plan that can be read. Run the same `prep build` again.") from error
     return [PlanRow(**{str(name): _plain(value) for name, value in row.items()}) for row in table.to_dict("records")]
 
 

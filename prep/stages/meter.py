@@ -44,10 +44,10 @@ class Meter:
         self._check_all()
         return lufs_of(self._k_weighted.sums, self._steps)
 
-    def levels_db(self) -> NDArray[np.float32]:
-        """Levels at 50 Hz, (frames,)."""
+    def levels_db(self, gain_db: float = 0.0) -> NDArray[np.float32]:
+        """Levels at 50 Hz, (frames,), of the stream after a gain."""
         self._check_all()
-        return levels_of(self._a_weighted.sums, self._frames, self._channels)
+        return levels_of(self._a_weighted.sums * 10 ** (gain_db / 10), self._frames, self._channels)
 
     @property
     def peak(self) -> float:

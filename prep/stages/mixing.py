@@ -5,7 +5,7 @@ stems that may be heard are drawn, first their size by the size law, then unifor
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,8 @@ from prep.stages.loudness import SILENCE_LUFS, ceiling_gain_db, integrated_lufs
 
 SizeLaw = Literal["uniform", "all", "coin"] | Sequence[float]
 Members = tuple[int, ...]
+# by number, all of them or only those that are asked for
+Stems = NDArray[np.float32] | Sequence[NDArray[np.float32]] | Mapping[int, NDArray[np.float32]]
 
 
 def size_probabilities(others: int, law: SizeLaw) -> NDArray[np.float64]:
@@ -88,9 +90,7 @@ def draw_mixes(
     return tuple(sorted(mixes, key=lambda members: (len(members), members)))
 
 
-def mix_audio(
-    stems: NDArray[np.float32] | Sequence[NDArray[np.float32]], gains_db: Sequence[float], members: Sequence[int]
-) -> NDArray[np.float32]:
+def mix_audio(stems: Stems, gains_db: Sequence[float], members: Sequence[int]) -> NDArray[np.float32]:
     """The plain sum of the members, each with its gain: (channels, samples) from n of them. Inputs stay untouched."""
     if len(members) == 0:
         raise ValueError("a mix needs at least one member")

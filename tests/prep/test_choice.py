@@ -77,13 +77,10 @@ def test_stems_of_one_class_are_one_stem() -> None:
     assert choice.sounding[0].all() and all(reason == "" for reason, _ in verdicts.values())
     assert choice.stems[0].lufs == pytest.approx(-20 + 10 * np.log10(1.1), abs=1e-6)
     # two halves, each too short alone, are one guitar
-    short = [
-        part("S00", (0, 0.6), instrument="Guitar"),
-        part("S01", (0, 40)),
-        part("S02", (1, 1.6), instrument="Guitar"),
-    ]
-    alone, _ = chosen(short)
-    together, _ = chosen(short, instruments=Instruments(group_by="class"))
+    short = [part("S00", (0, 4), instrument="Guitar"), part("S01", (0, 40)), part("S02", (5, 9), instrument="Guitar")]
+    longer = Activity(min_active_s=5.0)
+    alone, _ = chosen(short, activity=longer)
+    together, _ = chosen(short, activity=longer, instruments=Instruments(group_by="class"))
     assert alone is None and together is not None
 
 

@@ -39,7 +39,7 @@ def test_build_and_hear(tmp_path: Path, codec: str) -> None:
         (("excerpt", out, tmp_path / "x", "--root", root, "--instrument", "Banjo"), "'Banjo' is no class"),
         (
             ("excerpt", out, tmp_path / "x", "--root", root, "--instrument", "Brass"),
-            "no multitrack of test has a Brass",
+            "no example of test has a Brass",
         ),
         (("excerpt", out, tmp_path / "x", "--root", root, "--split", "dev"), "has no dev split; it has: train"),
         (("excerpt", out, tmp_path / "x", "--root", tmp_path), "--root"),

@@ -62,7 +62,7 @@ def test_a_changed_stem_costs_its_own_streams(tmp_path: Path, codec: str, root: 
     out = tmp_path / "out"
     run(root, out, codec)
     (root / "train/Track00001/metadata.yaml").touch()
-    write_track(root / "train/Track00050", tones(7, stems=3))
+    write_track(root / "train/Track00050", tones(20, stems=3))
     report = run(root, out, codec)
     added = next(record for record in shards.open(out) if record.id == "track00050")
     assert report.work and report.work.encoded == len(added.meta["members"])
