@@ -79,8 +79,8 @@ def lufs_of(energies: NDArray[np.float64], edges: NDArray[np.int64]) -> float:
 def true_peak(audio: NDArray[np.floating], rate: int) -> float:
     """The largest magnitude (linear) of the signal that (channels, samples) stand for, never below the samples' own.
 
-    BS.1770-4 Annex 2: four times oversampled, twice from 96 kHz on, not at all from 192 kHz on. Raises ValueError on
-    NaN or infinity.
+    BS.1770-4 Annex 2: four times oversampled, twice from 96 kHz on, not at all from 192 kHz on, and below 44.1 kHz
+    more often, to 176.4 kHz as there. Raises ValueError on NaN or infinity.
     """
     peak = TruePeak(rate, len(audio))
     peak.feed(audio)
@@ -91,7 +91,7 @@ class TruePeak:
     """`true_peak` of a stream that comes in blocks of any length; `value` is that of a stream that ends here."""
 
     def __init__(self, rate: int, channels: int) -> None:
-        self._factor = 4 if rate < 96000 else 2 if rate < 192000 else 1
+        self._factor = _factor(rate)
         self._past = np.zeros((channels, _PAST), np.float32)
         self._peak = 0.0
 
@@ -134,6 +134,12 @@ def _between(row: NDArray[np.floating], factor: int, peak: float) -> float:
 
 def _windows(row: NDArray[np.floating], starts: NDArray[np.int64], width: int) -> NDArray[np.float64]:
     return row[starts[:, None] + np.arange(width)].astype(np.float64)
+
+
+def _factor(rate: int) -> int:
+    if rate >= 96000:
+        return 2 if rate < 192000 else 1
+    return max(4, -(-176400 // rate))
 
 
 @lru_cache
