@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from prep.stages.weighting import are_alike, k_weighting, sample_peak, weighted_energies
+from prep.stages.weighting import are_alike, checked_chunks, k_weighting, weighted_energies
 
 SILENCE_LUFS = -120.0
 
@@ -31,7 +31,6 @@ _KAISER = 6.0
 # Samples looked at together, for whether their peak can matter; then of these, as many in one product
 _STRETCH = 64
 _RUN = 16
-_CHUNK_SAMPLES = 1 << 16
 
 Policy = Literal["equal", "as_recorded"]
 
@@ -79,29 +78,29 @@ def lufs_of(energies: NDArray[np.float64], edges: NDArray[np.int64]) -> float:
 def true_peak(audio: NDArray[np.floating], rate: int) -> float:
     """The largest magnitude (linear) of the signal that (channels, samples) stand for, never below the samples' own.
 
-    BS.1770-4 Annex 2: four times oversampled, twice from 96 kHz on, not at all from 192 kHz on. Raises ValueError on
-    NaN or infinity.
+    BS.1770-4 Annex 2: four times oversampled, twice from 96 kHz on, not at all from 192 kHz on, and below 44.1 kHz
+    more often, to 176.4 kHz as there. Raises ValueError on NaN or infinity.
     """
-    peak = TruePeak(rate, len(audio))
-    peak.feed(audio)
-    return peak.value
+    found = TruePeak(rate, len(audio))
+    for chunk, peak in checked_chunks(audio):
+        found.feed(chunk, peak)
+    return found.value
 
 
 class TruePeak:
-    """`true_peak` of a stream that comes in blocks of any length; `value` is that of a stream that ends here."""
+    """`true_peak` of a stream that comes in chunks; `value` is that of a stream that ends here."""
 
     def __init__(self, rate: int, channels: int) -> None:
-        self._factor = 4 if rate < 96000 else 2 if rate < 192000 else 1
+        self._factor = _factor(rate)
         self._past = np.zeros((channels, _PAST), np.float32)
         self._peak = 0.0
 
-    def feed(self, block: NDArray[np.floating]) -> None:
-        """(channels, any number of samples). Raises ValueError on NaN or infinity."""
-        self._peak = max(self._peak, sample_peak(block))
-        for start in range(0, block.shape[1], _CHUNK_SAMPLES):
-            seen = np.concatenate([self._past, block[:, start : start + _CHUNK_SAMPLES]], axis=1)
-            self._past = seen[:, -_PAST:]
-            self._peak = self._raised(seen)
+    def feed(self, chunk: NDArray[np.floating], peak: float) -> None:
+        """The next (channels, any number of samples), finite, and their sample peak."""
+        self._peak = max(self._peak, peak)
+        seen = np.concatenate([self._past, chunk], axis=1)
+        self._past = seen[:, -_PAST:]
+        self._peak = self._raised(seen)
 
     @property
     def value(self) -> float:
@@ -134,6 +133,12 @@ def _between(row: NDArray[np.floating], factor: int, peak: float) -> float:
 
 def _windows(row: NDArray[np.floating], starts: NDArray[np.int64], width: int) -> NDArray[np.float64]:
     return row[starts[:, None] + np.arange(width)].astype(np.float64)
+
+
+def _factor(rate: int) -> int:
+    if rate >= 96000:
+        return 2 if rate < 192000 else 1
+    return max(4, -(-176400 // rate))
 
 
 @lru_cache

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from prep.stages.activity import frame_edges, levels_of
 from prep.stages.loudness import TruePeak, lufs_of, step_edges
-from prep.stages.weighting import Energies, a_weighting, k_weighting, sample_peak
+from prep.stages.weighting import Energies, a_weighting, checked_chunks, k_weighting
 
 
 class Meter:
@@ -28,16 +28,16 @@ class Meter:
 
     def feed(self, block: NDArray[np.floating]) -> None:
         """(channels, any number of samples). Raises ValueError on NaN, infinity, another shape, or too many samples."""
-        peak = sample_peak(block)
-        if len(block) != self._channels or self._seen + block.shape[1] > self._samples:
-            room = (self._channels, self._samples - self._seen)
+        room = (self._channels, self._samples - self._seen)
+        if block.ndim != 2 or len(block) != room[0] or block.shape[1] > room[1]:
             raise ValueError(f"a block has shape {block.shape}; there is room for {room}")
-        self._seen += block.shape[1]
-        self._peak = max(self._peak, peak)
-        self._a_weighted.feed(block)
-        self._k_weighted.feed(block)
-        if self._true_peak:
-            self._true_peak.feed(block)
+        for chunk, peak in checked_chunks(block):
+            self._peak = max(self._peak, peak)
+            self._a_weighted.feed(chunk)
+            self._k_weighted.feed(chunk)
+            if self._true_peak:
+                self._true_peak.feed(chunk, peak)
+            self._seen += chunk.shape[1]
 
     def lufs(self) -> float:
         """Integrated loudness in LUFS."""

@@ -3,6 +3,7 @@
 A filter is second-order sections as scipy has them, (sections, 6) float64. Energies are sums of squares.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -101,12 +102,34 @@ def _check_rate(rate: int) -> None:
         raise ValueError(f"sample rate {rate} Hz is too low to weight; it must be at least {_MIN_RATE_HZ} Hz")
 
 
+def checked_chunks(audio: NDArray[np.floating]) -> Iterator[tuple[NDArray[np.floating], float]]:
+    """(channels, samples) in chunks that stay in cache while they are measured, each with its sample peak.
+
+    Raises ValueError on NaN, infinity and float64 whose squares would be, or if audio is not 2-D.
+    """
+    if audio.ndim != 2 or len(audio) == 0:
+        raise ValueError(f"audio has shape {audio.shape}; (channels, samples) is wanted")
+    for start in range(0, audio.shape[1], _CHUNK_SAMPLES):
+        chunk = audio[:, start : start + _CHUNK_SAMPLES]
+        peak = max(float(chunk.max()), -float(chunk.min()))
+        if not peak < _AS_GOOD_AS_INFINITE:
+            raise ValueError("audio holds NaN or infinity")
+        yield chunk, peak
+
+
+def weighted_energies(audio: NDArray[np.floating], sections: Sections, edges: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`Energies` of a whole (channels, samples). Raises ValueError as `checked_chunks` does."""
+    energies = Energies(sections, edges, len(audio))
+    for chunk, _ in checked_chunks(audio):
+        energies.feed(chunk)
+    return energies.sums
+
+
 class Energies:
-    """Energy of a weighted stream between consecutive edges, from blocks of any length: `sums`, float64 (edges - 1,).
+    """Energy of a weighted stream between consecutive edges, from chunks of any length: `sums`, float64 (edges - 1,).
 
     Energies are summed over the channels. `edges` are sample indices, rising, the first one 0: the filter starts at
-    rest there, and what comes after the last one is not filtered. Filtering runs in float64. What enters must be
-    finite; see `sample_peak`.
+    rest there, and what comes after the last one is not filtered. Filtering runs in float64.
     """
 
     def __init__(self, sections: Sections, edges: NDArray[np.int64], channels: int) -> None:
@@ -117,20 +140,18 @@ class Energies:
         self._seen = 0
         self.sums = np.zeros(len(edges) - 1)
 
-    def feed(self, block: NDArray[np.floating]) -> None:
-        """(channels, any number of samples)."""
-        block = block[:, : max(0, int(self._edges[-1]) - self._seen)]
-        for start in range(0, block.shape[1], _CHUNK_SAMPLES):
-            chunk = block[:, start : start + _CHUNK_SAMPLES]
-            if self._state.any() or chunk.any():
-                self._filter(chunk)
-            self._seen += chunk.shape[1]
+    def feed(self, chunk: NDArray[np.floating]) -> None:
+        """The next (channels, any number of samples), finite."""
+        chunk = chunk[:, : max(0, int(self._edges[-1]) - self._seen)]
+        if chunk.shape[1] and (self._state.any() or chunk.any()):
+            self._add(chunk)
+        self._seen += chunk.shape[1]
 
-    def _filter(self, chunk: NDArray[np.floating]) -> None:
+    def _add(self, chunk: NDArray[np.floating]) -> None:
         channels = len(chunk)
-        # Channels that are alike, and were so far, are filtered once
+        # Channels that are alike, and were until here, are filtered once
         rows = 1 if are_alike(chunk) and np.array_equal(self._state[:, 1:], self._state[:, :-1]) else channels
-        filtered, state = signal.sosfilt(self._sections, chunk[:rows].astype(np.float64), zi=self._state[:, :rows])
+        filtered, state = signal.sosfilt(self._sections, chunk[:rows], zi=self._state[:, :rows])
         state[np.abs(state) < _NOTHING] = 0.0
         self._state[:] = state
         power = np.square(filtered, out=filtered)
@@ -140,29 +161,6 @@ class Energies:
         self.sums[first:last] += np.add.reduceat(power, starts, axis=1).sum(axis=0) * (channels // rows)
 
 
-def are_alike(block: NDArray[np.floating]) -> bool:
+def are_alike(audio: NDArray[np.floating]) -> bool:
     """Whether all channels of (channels, samples) hold the same."""
-    return all(np.array_equal(block[0], other) for other in block[1:])
-
-
-def sample_peak(audio: NDArray[np.floating]) -> float:
-    """The largest magnitude in (channels, samples), 0.0 where there is no sample.
-
-    Raises ValueError on NaN, infinity and float64 whose squares would be, or if audio is not 2-D.
-    """
-    if audio.ndim != 2 or len(audio) == 0:
-        raise ValueError(f"audio has shape {audio.shape}; (channels, samples) is wanted")
-    if audio.shape[1] == 0:
-        return 0.0
-    peak = max(float(audio.max()), -float(audio.min()))
-    if not peak < _AS_GOOD_AS_INFINITE:
-        raise ValueError("audio holds NaN or infinity")
-    return peak
-
-
-def weighted_energies(audio: NDArray[np.floating], sections: Sections, edges: NDArray[np.int64]) -> NDArray[np.float64]:
-    """`Energies` of a whole (channels, samples). Raises ValueError as `sample_peak` does."""
-    sample_peak(audio)
-    energies = Energies(sections, edges, len(audio))
-    energies.feed(audio)
-    return energies.sums
+    return all(np.array_equal(audio[0], other) for other in audio[1:])

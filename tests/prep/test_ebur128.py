@@ -83,7 +83,6 @@ def test_loudness_is_ffmpegs_within_a_tenth(differences: np.ndarray) -> None:
 
 
 def test_true_peak_is_ffmpegs_within_a_fifth(differences: np.ndarray) -> None:
-    """ffmpeg oversamples to 192 kHz, so it finds a little more at low rates."""
     apart = np.abs(differences[:, 1][np.isfinite(differences[:, 1])])
     print(f"\n{len(apart)} true peaks against ffmpeg's: at most {apart.max():.3f} dB apart")
     assert len(apart) >= 35 and apart.max() < 0.2

@@ -10,6 +10,7 @@ from scipy import signal
 from prep.stages.loudness import (
     SILENCE_LUFS,
     Policy,
+    _factor,
     _phases,
     ceiling_gain_db,
     gain_to_db,
@@ -157,9 +158,13 @@ def test_true_peak_of_tones_is_their_amplitude(share: float) -> None:
 def test_what_is_skipped_holds_no_true_peak(seed: int, rate: int, crest: float) -> None:
     rng = np.random.default_rng(seed)
     audio = rng.standard_normal((2, 1000)) * rng.random((2, 1000)) ** crest
-    factor = 4 if rate < 96000 else 2 if rate < 192000 else 1
-    filtered = [np.convolve(audio[c], phase) for phase in _phases(factor).T[:, ::-1] for c in (0, 1)]
+    filtered = [np.convolve(audio[c], phase) for phase in _phases(_factor(rate)).T[:, ::-1] for c in (0, 1)]
     assert true_peak(audio, rate) == pytest.approx(max(np.abs(part).max() for part in [*audio, *filtered]), rel=1e-12)
+
+
+def test_oversampling_is_the_standards() -> None:
+    factors = {44100: 4, 48000: 4, 95999: 4, 96000: 2, 176400: 2, 191999: 2, 192000: 1, 384000: 1, 16000: 12, 8000: 23}
+    assert {rate: _factor(rate) for rate in factors} == factors
 
 
 def test_interpolation_keeps_a_constant() -> None:
