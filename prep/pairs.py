@@ -32,8 +32,8 @@ class Cost:
     """Of `r` subsets a target: `pairs` and `streams` are means over the multitracks, what one pair costs is total by
     total. `baked_pairs`: as many as r contexts of its own a target give, if no two are alike.
 
-    `distance`: how far the sizes that training draws from what is stored are from the law's: total variation, mean over
-    the targets. 0 is the law itself; 1 would be sizes that the law never draws.
+    `distance`: how far the sizes that training draws (the nearest that is stored) are from the law's: total variation,
+    mean over the targets. That is how often a drawn size is not stored.
     """
 
     r: int
@@ -99,17 +99,9 @@ def _count(song: Song, mixes: set[Members], r: int, law: SizeLaw) -> _Count:
             subsets = sum(math.comb(others, size) for size in range(1, others + 1) if wanted[size - 1])
             pairs += len(sizes)
             baked += min(r, subsets)
-            distances.append(float(np.abs(_heard(sizes, wanted) - wanted).sum() / 2))
+            # a size that is not stored gives its probability to one that is, so no stored one is drawn too rarely
+            distances.append(float(sum(p for size, p in enumerate(wanted, start=1) if size not in sizes)))
     return _Count(song.samples, len(song.names) + len(mixes), pairs, baked, tuple(distances))
-
-
-def _heard(stored: Sequence[int], wanted: np.ndarray) -> np.ndarray:
-    """How probable each size is in training, which takes the nearest stored one, of two as near the larger."""
-    heard = np.zeros_like(wanted)
-    sizes = set(stored)
-    for size, probability in enumerate(wanted, start=1):
-        heard[min(sizes, key=lambda stored: (abs(stored - size), -stored)) - 1] += probability
-    return heard
 
 
 def _cost(r: int, songs: list[_Count], bytes_per_sample: float) -> Cost:

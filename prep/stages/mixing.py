@@ -34,7 +34,7 @@ def size_probabilities(others: int, law: SizeLaw) -> NDArray[np.float64]:
     if law == "uniform":
         weights[:] = 1.0
     elif law == "coin":
-        weights[:] = [math.comb(others, size) / (2**others - 1) for size in range(1, others + 1)]
+        weights[:] = [math.comb(others, size) / 2**others for size in range(1, others + 1)]
     elif law != "all":
         weights[: len(law)] = law[:others]
     if not weights.any():
