@@ -26,8 +26,8 @@ from prep.stages.activity import LEVELS_RATE_HZ
 # so much of each sampled example is built
 SAMPLE_S = 20.0
 SAMPLES_A_WORKER = 3
-# what one example has besides its arrays: headers, json, padding
-_FRAME_BYTES = 4 * 1024
+# tar pads each member, behind a header, to such blocks, and a whole shard to so many of them
+_BLOCK, _RECORD = 512, 10240
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,25 @@ class Estimate:
 
 
 def bytes_of(row: PlanRow, identity: CodecIdentity) -> int:
-    """What an example comes to in a tar, to a per cent."""
-    streams = len(row.stems) + len(row.mixes)
+    """What an example comes to in a tar. Only the json is guessed: a line or so for each stem and stream."""
+    stems, mixes = len(row.stems), len(row.mixes)
     frames = math.ceil(row.samples / identity.hop)
     levels = math.ceil(row.samples * LEVELS_RATE_HZ / identity.sample_rate)
-    return 2 * streams * (frames * identity.dim + levels) + _FRAME_BYTES
+    json = 400 + len(row.augmentation) + 30 * stems + 50 * (stems + mixes)
+    arrays = (stems * frames * identity.dim, mixes * frames * identity.dim, (stems + mixes) * levels)
+    return sum(_BLOCK + _up(size, _BLOCK) for size in (json, *(128 + 2 * values for values in arrays)))
+
+
+def bytes_in(rows: Iterable[PlanRow], identity: CodecIdentity) -> int:
+    """What shards of these examples come to."""
+    shards: Counter[tuple[str, int]] = Counter()
+    for row in rows:
+        shards[row.split, row.shard] += bytes_of(row, identity)
+    return sum(_up(size + 2 * _BLOCK, _RECORD) for size in shards.values())
+
+
+def _up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
 
 
 def estimate(draft: Draft, workers: int) -> Estimate:
@@ -111,7 +125,7 @@ def _counts(rows: Iterable[PlanRow], identity: CodecIdentity, rate: int) -> str:
     renditions = sum(row.id != row.original for row in rows)
     stems, mixes = sum(len(row.stems) for row in rows), sum(len(row.mixes) for row in rows)
     hours = sum((len(row.stems) + len(row.mixes)) * row.samples for row in rows) / rate / 3600
-    size = sum(bytes_of(row, identity) for row in rows) / 1e6
+    size = bytes_in(rows, identity) / 1e6
     return (
         f"{len(rows) - renditions:>5} multitracks + {renditions} renditions, {stems} stems + {mixes} mixes "
         f"({hours:.2f} h of streams), {sum(row.pairs for row in rows)} pairs, {size:.1f} MB"

@@ -46,7 +46,10 @@ def _read(path: Path, digest: str, target: Target) -> Audio:
     loaded = load_stem(path, target)
     if isinstance(loaded, Reject) or content_digest(path) != digest:
         what = loaded.reason if isinstance(loaded, Reject) else "other content"
-        raise PrepError(f"{path} has changed since it was scanned ({what}). Run the same build again.")
+        raise PrepError(
+            f"{path} has changed since it was scanned ({what}). "
+            "Run the same build again, or name the corpus that was scanned: --root."
+        )
     return loaded[0]
 
 
