@@ -21,7 +21,7 @@ def levels_db(audio: NDArray[np.floating], rate: int) -> NDArray[np.float32]:
     The filter is at rest before the first sample. Raises ValueError on NaN or infinity.
     """
     edges = frame_edges(audio.shape[-1], rate)
-    return levels_of(weighted_energies(audio, a_weighting(rate), edges), edges, len(audio))
+    return levels_of(weighted_energies(audio, a_weighting(rate), edges, blockwise=True), edges, len(audio))
 
 
 def frame_edges(samples: int, rate: int) -> NDArray[np.int64]:
