@@ -6,6 +6,8 @@ the states before all blocks are found in the same way from blocks of blocks. Th
 the rounding of float64, in which processors differ; where a digest hangs on the last bit, use `sosfilt`.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
@@ -23,6 +25,7 @@ class BlockFilter:
     """`sections` as scipy has them, for one channel; states are `sosfilt`'s, (sections, 2)."""
 
     def __init__(self, sections: Matrix) -> None:
+        self.sections = sections
         states = 2 * len(sections)
         unit = np.eye(_SAMPLES + states)
         before = unit[:, _SAMPLES:].reshape(-1, len(sections), 2).transpose(1, 0, 2)
@@ -35,10 +38,10 @@ class BlockFilter:
             self._levels.append((out, last[:-states]))
         self._step = last[-states:]
 
-    def __call__(self, samples: NDArray[np.floating], state: Matrix) -> tuple[Matrix, Matrix]:
+    def __call__(self, samples: NDArray[Any], state: Matrix) -> tuple[Matrix, Matrix]:
         """A multiple of UNIT samples and the state before them, to as many filtered ones and the state after them."""
         seen: list[Matrix] = []
-        inputs: NDArray[np.floating] = samples
+        inputs: Matrix = samples  # as float64 from the first product on
         for out, into in self._levels:
             width = len(into)
             both = np.empty((inputs.size // width, len(out)))

@@ -42,6 +42,12 @@ def a_weighting(rate: int) -> Sections:
     return sections
 
 
+@lru_cache(maxsize=64)
+def a_weighting_in_blocks(rate: int) -> BlockFilter:
+    """The same, faster, with last bits that differ from processor to processor."""
+    return BlockFilter(a_weighting(rate))
+
+
 def _two_high_passes(first_hz: float, second_hz: float, rate: int) -> NDArray[np.float64]:
     """Bilinear transform, prewarped at each pole: far above its pole the warping cannot be seen."""
     warped = np.tan(np.pi * np.array([first_hz, second_hz]) / rate)
@@ -120,10 +126,10 @@ def checked_chunks(audio: NDArray[np.floating]) -> Iterator[tuple[NDArray[np.flo
 
 
 def weighted_energies(
-    audio: NDArray[np.floating], sections: Sections, edges: NDArray[np.int64], blockwise: bool = False
+    audio: NDArray[np.floating], weighting: Sections | BlockFilter, edges: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """`Energies` of a whole (channels, samples). Raises ValueError as `checked_chunks` does."""
-    energies = Energies(sections, edges, len(audio), blockwise)
+    energies = Energies(weighting, edges, len(audio))
     for chunk, _ in checked_chunks(audio):
         energies.feed(chunk)
     return energies.sums
@@ -133,16 +139,15 @@ class Energies:
     """Energy of a weighted stream between consecutive edges, from chunks of any length: `sums`, float64 (edges - 1,).
 
     Energies are summed over the channels. `edges` are sample indices, rising, the first one 0: the filter starts at
-    rest there, and what comes after the last one is not filtered. Filtering runs in float64; `blockwise` is faster,
-    and its last bits differ from processor to processor.
+    rest there, and what comes after the last one is not filtered. Filtering runs in float64.
     """
 
-    def __init__(self, sections: Sections, edges: NDArray[np.int64], channels: int, blockwise: bool = False) -> None:
+    def __init__(self, weighting: Sections | BlockFilter, edges: NDArray[np.int64], channels: int) -> None:
+        self._blocks = weighting if isinstance(weighting, BlockFilter) else None
         # scipy wants its sections writable; the cached ones stay as they are
-        self._sections = sections.copy()
-        self._blocks = BlockFilter(sections) if blockwise else None
+        self._sections = np.array(weighting.sections if isinstance(weighting, BlockFilter) else weighting)
         self._edges = edges
-        self._state = np.zeros((channels, len(sections), 2))
+        self._state = np.zeros((channels, len(self._sections), 2))
         self._seen = 0
         self.sums = np.zeros(len(edges) - 1)
 
