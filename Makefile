@@ -1,11 +1,12 @@
 # make demo   songs, corpus, dataset, model, something to hear: out/demo
 # make test   the test suite        make check   ruff and mypy
+# make bench  speed of each stage beside other libraries, memory of a long build
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := out/demo
 SONGS := 12
 
-.PHONY: demo test check setup clean
+.PHONY: demo test check bench setup clean
 
 demo: setup
 	$(BIN)/prep compose $(DEMO)/midi --songs $(SONGS) --seed 3
@@ -30,6 +31,11 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --editable '.[bench]'
+	$(BIN)/python -m tests.bench.stages
+	$(BIN)/python -m tests.bench.memory --minutes 20 --stems 30
 
 setup: .venv/ready
 	@sh .ci/system

@@ -9,7 +9,7 @@ StreamMusicGen (arXiv 2510.22105, A.3) has 50 Hz, A-weighting and -60 dB; its fr
 import numpy as np
 from numpy.typing import NDArray
 
-from prep.stages.weighting import a_weighting, weighted_energies
+from prep.stages.weighting import a_weighting_in_blocks, weighted_energies
 
 LEVELS_RATE_HZ = 50
 FLOOR_DB = -120.0
@@ -21,7 +21,7 @@ def levels_db(audio: NDArray[np.floating], rate: int) -> NDArray[np.float32]:
     The filter is at rest before the first sample. Raises ValueError on NaN or infinity.
     """
     edges = frame_edges(audio.shape[-1], rate)
-    return levels_of(weighted_energies(audio, a_weighting(rate), edges), edges, len(audio))
+    return levels_of(weighted_energies(audio, a_weighting_in_blocks(rate), edges), edges, len(audio))
 
 
 def frame_edges(samples: int, rate: int) -> NDArray[np.int64]:
