@@ -60,12 +60,41 @@ def compose(out: Path, songs: int, seed: int) -> None:
 )
 @click.option("--channels", type=click.IntRange(1, 2), default=1, show_default=True, help="1 as Slakh2100 has it.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--renditions",
+    type=click.IntRange(0, 64),
+    default=0,
+    show_default=True,
+    help="As many more of each training song, transposed and re-timed as the recipe's `augment` says.",
+)
+@click.option("--config", type=_PATH, help="A recipe; what `augment` says in it of speed and pitch is used.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting of the recipe.")
 @_workers
-def render(midi_dir: Path, out: Path, soundfont: tuple[Path, ...], channels: int, seed: int, workers: int) -> None:
+def render(
+    midi_dir: Path,
+    out: Path,
+    soundfont: tuple[Path, ...],
+    channels: int,
+    seed: int,
+    renditions: int,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    workers: int,
+) -> None:
     """Render a folder of General MIDI files to stems, in Slakh2100's layout."""
+    from prep.config import read_config
     from prep.render import render_corpus
 
-    summary = render_corpus(midi_dir, out, soundfonts=soundfont, channels=channels, seed=seed, workers=workers)
+    summary = render_corpus(
+        midi_dir,
+        out,
+        soundfonts=soundfont,
+        channels=channels,
+        seed=seed,
+        renditions=renditions,
+        augment=read_config(config, overrides).augment,
+        workers=workers,
+    )
     click.echo("\n".join(summary.lines()))
     if not summary.rendered:
         sys.exit(1)

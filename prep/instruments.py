@@ -1,4 +1,4 @@
-"""Instrument classes from General MIDI programs.
+"""Instrument classes from General MIDI programs, and from names where there is no program.
 
 Programs are 0-based, 0 to 127; drums are 128 and an unknown program is -1, as in Slakh2100's metadata.
 """
@@ -30,6 +30,30 @@ CLASSES: tuple[str, ...] = (
 
 # Slakh's own words for the same families; two of them differ only in case, so read classes by program (FACTS 7.5)
 _SLAKH_FAMILIES = (*CLASSES[:6], "Strings (continued)", *CLASSES[7:12], "Sound Effects", "Ethnic")
+
+
+# Names in lower case, with spaces. Slakh writes "Sound Effects" for General MIDI's synth effects and "Sound effects"
+# for its sound effects; a name alone does not say which, so it is taken at its word
+_BY_NAME = {name.lower(): name for name in CLASSES} | {
+    "strings (continued)": "Ensemble",
+    # MUSDB18's and MoisesDB's parts (FACTS 8)
+    "drums": "Percussive",
+    "percussion": "Percussive",
+    "vocals": "Vocal",
+    "bowed strings": "Strings",
+    # parts that hold instruments of several classes: brass beside flutes, organs beside synthesisers, and so on
+    "wind": "Unknown",
+    "other keys": "Unknown",
+    "other plucked": "Unknown",
+    "other": "Unknown",
+}
+
+
+def class_of_name(name: str) -> str:
+    """The class, one of `CLASSES`, of a class's name, Slakh's `inst_class`, or a part of MUSDB18 or MoisesDB, in any
+    case and with underscores or spaces. Any other name is "Unknown": nothing is guessed. Where a program is known, ask
+    `class_of_program`."""
+    return _BY_NAME.get(" ".join(name.lower().replace("_", " ").split()), "Unknown")
 
 
 def class_of_program(program: int) -> str:

@@ -6,7 +6,7 @@ here. As pretty_midi does, a track whose channel plays several programs becomes 
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +19,15 @@ from prep.instruments import DRUMS
 DRUM_CHANNEL = 9
 # a pass holds every stem in memory, and no song lasts longer: what does is a broken tempo or a stray note
 MAX_S = 1200.0
+# later than this after the last note's end no pedal is lifted and no volume moved that could still be heard
+_AFTERMATH_S = 30.0
+_DEFAULT_TEMPO = 500_000  # microseconds a beat
+# the format's four bytes of seven bits; mido reads on for as long as a broken file says
+_MAX_DELTA = 0x0FFFFFFF
 _CONTROLS = ("control_change", "pitchwheel", "aftertouch")
-_BANK_MSB, _BANK_LSB = 0, 32
+BANK_MSB, BANK_LSB = 0, 32
 # General MIDI 2 selects rhythm and melody by bank 120 and 121; XG selects its drum kits by bank 127
-_RHYTHM_BANKS, _MELODY_BANK = (120, 127), 121
+RHYTHM_BANKS, MELODY_BANK = (120, 127), 121
 
 
 class Event(NamedTuple):
@@ -72,6 +77,8 @@ def read_song(path: Path, max_s: float = MAX_S) -> Song | Reject:
         return Reject("corrupt_midi", f"{type(error).__name__}: {error}".rstrip(": "))
     if file.ticks_per_beat <= 0 or file.ticks_per_beat >= 0x8000:
         return Reject("no_beats", "its division counts video frames (SMPTE), not beats")
+    if any(message.time > _MAX_DELTA for track in file.tracks for message in track):
+        return Reject("corrupt_midi", "a delta time of more than four bytes")
     messages = sorted(_messages(file), key=lambda item: item[0])
     meta = tuple((tick, m) for tick, _, m in messages if m.type in ("set_tempo", "time_signature", "key_signature"))
     if any(m.type == "set_tempo" and m.tempo == 0 for _, m in meta):
@@ -84,29 +91,41 @@ def read_song(path: Path, max_s: float = MAX_S) -> Song | Reject:
     last = max(event.time_s for part in parts for event in part.events if event.message.type == "note_off")
     if last > max_s:
         return Reject("too_long", f"{last:.0f} s; at most {max_s:.0f} s are rendered")
-    return Song(parts, last, file.ticks_per_beat, meta)
+    return Song(tuple(_until(last + _AFTERMATH_S, part) for part in parts), last, file.ticks_per_beat, meta)
 
 
-def write_part(path: Path, song: Song, part: Part) -> None:
-    """One part as a MIDI file of its own, with the song's tempi; drums on channel 10, whatever channel they were on."""
-    channel = DRUM_CHANNEL if part.program == DRUMS else (part.channel if part.channel != DRUM_CHANNEL else 0)
-    file = mido.MidiFile(type=1, ticks_per_beat=song.ticks_per_beat)
-    file.tracks.append(_track(list(song.meta)))
-    select: list[tuple[int, Any]] = [(0, mido.MetaMessage("track_name", name=part.name))]
-    if part.bank:
-        select.append((0, mido.Message("control_change", channel=channel, control=_BANK_MSB, value=part.bank)))
-    select.append((0, mido.Message("program_change", channel=channel, program=part.preset)))
-    played = [(event.tick, event.message.copy(channel=channel)) for event in part.events]
-    file.tracks.append(_track(select + played))
-    file.save(path)
+def _until(end_s: float, part: Part) -> Part:
+    return replace(part, events=tuple(event for event in part.events if event.time_s <= end_s))
 
 
-def _track(timed: list[tuple[int, Any]]) -> mido.MidiTrack:
-    track, now = mido.MidiTrack(), 0
-    for tick, message in timed:
-        track.append(message.copy(time=tick - now))
-        now = tick
-    return track
+def transposed(song: Song, semitones: int, speed: float, pitch_drums: bool) -> tuple[Song, int]:
+    """The song at `speed` times its tempo and its notes moved by `semitones`, drums' only with `pitch_drums`; and how
+    many notes were put an octave back because they would have left MIDI's 0 to 127.
+
+    Events sound exactly where the factor puts them. The tempi, for files, are whole microseconds a beat: at 120 beats a
+    minute such a file is less than 1 ms off after 10 minutes. A key signature would not be true any more and goes.
+    Raises ValueError where a tempo leaves MIDI's three bytes."""
+    moved = [_moved(part, 0 if part.program == DRUMS and not pitch_drums else semitones, speed) for part in song.parts]
+    meta = [(tick, m) for tick, m in song.meta if m.type != "key_signature" or semitones == 0]
+    if speed != 1.0:
+        if not any(tick == 0 and m.type == "set_tempo" for tick, m in meta):
+            meta = [(0, mido.MetaMessage("set_tempo", tempo=_DEFAULT_TEMPO)), *meta]
+        meta = [(t, m.copy(tempo=round(m.tempo / speed)) if m.type == "set_tempo" else m) for t, m in meta]
+    parts = tuple(part for part, _ in moved)
+    again = replace(song, parts=parts, length_s=song.length_s / speed, meta=tuple(meta))
+    return again, sum(folded for _, folded in moved)
+
+
+def _moved(part: Part, semitones: int, speed: float) -> tuple[Part, int]:
+    events, folded = [], 0
+    for tick, time_s, message in part.events:
+        if semitones and message.type in ("note_on", "note_off"):
+            pitch = message.note + semitones
+            inside = pitch - 12 if pitch > 127 else pitch + 12 if pitch < 0 else pitch
+            folded += inside != pitch and message.type == "note_on"
+            message = message.copy(note=inside)
+        events.append(Event(tick, time_s / speed, message))
+    return replace(part, events=tuple(events)), folded
 
 
 def _messages(file: mido.MidiFile) -> Iterator[tuple[int, int, Any]]:
@@ -121,7 +140,7 @@ class _Clock:
     """Ticks to seconds, through the tempi of all tracks."""
 
     def __init__(self, ticks_per_beat: int, meta: tuple[tuple[int, Any], ...]) -> None:
-        changes = [(0, 500_000)] + [(tick, m.tempo) for tick, m in meta if m.type == "set_tempo"]
+        changes = [(0, _DEFAULT_TEMPO)] + [(tick, m.tempo) for tick, m in meta if m.type == "set_tempo"]
         self.ticks = np.array([tick for tick, _ in changes])
         self.tick_s = np.array([tempo for _, tempo in changes]) / 1e6 / ticks_per_beat
         self.starts_s = np.concatenate([[0.0], np.cumsum(np.diff(self.ticks) * self.tick_s[:-1])])
@@ -158,9 +177,9 @@ class _Reading:
         event = Event(tick, self.clock(tick), message)
         if message.type == "program_change":
             self.program[channel] = message.program
-        elif message.type == "control_change" and message.control == _BANK_MSB:
+        elif message.type == "control_change" and message.control == BANK_MSB:
             self.msb[channel] = message.value
-        elif message.type == "control_change" and message.control == _BANK_LSB:
+        elif message.type == "control_change" and message.control == BANK_LSB:
             self.lsb[channel] = message.value
         elif message.type in _CONTROLS:
             self.controls[channel].append((serial, event))
@@ -173,8 +192,8 @@ class _Reading:
 
     def _key(self, track: int, channel: int) -> _Key:
         msb, lsb = self.msb[channel], self.lsb[channel]
-        drums = msb in _RHYTHM_BANKS or (channel == DRUM_CHANNEL and msb != _MELODY_BANK)
-        bank = lsb if msb == _MELODY_BANK else msb
+        drums = msb in RHYTHM_BANKS or (channel == DRUM_CHANNEL and msb != MELODY_BANK)
+        bank = lsb if msb == MELODY_BANK else msb
         return _Key(track, channel, drums, 0 if drums else bank, self.program[channel])
 
     def _end(self, serial: int, event: Event, track: int) -> None:

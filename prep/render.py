@@ -3,7 +3,7 @@
 Tracks are numbered over the sorted file names, and a rejected file leaves its number out. A song's split depends on its
 bytes alone: a digest below 0.1 is test, below 0.2 validation. Where that leaves a split of three songs or more empty,
 the nearest digests are moved there; fewer songs than three are all for training. Copies of one file share a digest and
-so never cross splits.
+so never cross splits. Renditions, TrackNNNNN_r1 and on, are made of training songs only.
 """
 
 import hashlib
@@ -12,63 +12,39 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pretty_midi
 from tqdm import tqdm
 
+from prep.config import Augment
 from prep.engines import local
 from prep.errors import PrepError, Reject
-from prep.render_song import Job, Rendered, inspect, read_rendered, render_song
+from prep.multitrack import SPLITS
+from prep.render_song import Job, inspect, render_song
+from prep.render_summary import RenderSummary, row_of, row_rejected, summarise
+from prep.renditions import draw_renditions, used_settings
 from prep.stages.render import version
 
-SPLITS = ("train", "validation", "test")
 RECEIPT = "render.json"
 _TEST, _VALIDATION = 0.1, 0.2
 
 
 @dataclass(frozen=True)
-class SilentStem:
-    """A stem that the SoundFont gave no sound: a program without a preset, most often."""
+class _Options:
+    fonts: tuple[Path, ...]
+    channels: int
+    seed: int
+    renditions: int
+    augment: Augment
 
-    track: str
-    stem: str
-    program: int
-
-
-@dataclass(frozen=True)
-class RenderSummary:
-    """`songs` is the number of MIDI files found, each of them in `rendered` (by split, where there is one) or in
-    `rejected`. `audio_s` is the length of all mixes, `seconds` the time that this run took; `fallbacks` counts stems
-    whose bank the SoundFont lacks, as far as this run rendered them."""
-
-    songs: int
-    rendered: dict[str, int]
-    stems: int
-    audio_s: float
-    seconds: float
-    rejected: tuple[tuple[Path, Reject], ...]
-    silent: tuple[SilentStem, ...]
-    fallbacks: int
-    already_done: bool = False
-
-    def lines(self) -> list[str]:
-        """For a person, a line each."""
-        splits = ", ".join(f"{count} {split}" for split, count in self.rendered.items()) or "none"
-        total = sum(self.rendered.values())
-        lines = [f"{total} of {self.songs} songs: {splits}; {self.stems} stems, {self.audio_s / 3600:.2f} h of mixes"]
-        if self.already_done:
-            lines.append("all of it was there already; nothing was rendered")
-        else:
-            speed = self.audio_s / max(self.seconds, 1e-9)
-            lines.append(f"rendered in {self.seconds:.1f} s, {speed:.0f} times real time")
-        if self.fallbacks:
-            lines.append(f"{self.fallbacks} stems ask for a bank that the SoundFont lacks: played by the plain preset")
-        lines += [f"silent: {s.track}/{s.stem}, program {s.program} has no sound" for s in self.silent]
-        lines += [f"left out: {path}: {reject.reason} {reject.detail}".rstrip() for path, reject in self.rejected]
-        return lines
+    def fingerprint(self) -> dict[str, Any]:
+        """Without renditions it says nothing of them, as before there were any."""
+        drawn = {"renditions": self.renditions, "augment": used_settings(self.augment)} if self.renditions else {}
+        return {"channels": self.channels, "seed": self.seed, **drawn}
 
 
 def default_soundfont() -> Path:
@@ -84,32 +60,36 @@ def render_corpus(
     channels: int = 1,
     workers: int | None = None,
     seed: int = 0,
+    renditions: int = 0,
+    augment: Augment | None = None,
     progress: bool = True,
 ) -> RenderSummary:
     """Renders every .mid and .midi file below `midi_dir`, mono as Slakh unless `channels` is 2.
 
-    With several SoundFonts each stem draws its own, by a digest of (seed, song, stem). The bytes written do not depend
-    on `workers`. A run over its own finished output does nothing; over its own unfinished output it goes on. Raises
-    PrepError for a folder without MIDI, an output that holds something else, a missing SoundFont or FluidSynth."""
+    With several SoundFonts each stem draws its own, by a digest of (seed, song, stem). Each song of the train split has
+    `renditions` more Track folders, transposed and re-timed as `augment` says (its own `renditions` is not looked at).
+    The bytes written do not depend on `workers`. A run over its own finished output does nothing; over its own
+    unfinished output it goes on. Raises PrepError for a folder without MIDI, an output that holds something else, a
+    missing SoundFont or FluidSynth."""
     began = time.monotonic()
     fonts = _checked_fonts(soundfonts)
     if channels not in (1, 2):
         raise PrepError(f"channels is {channels}; it must be 1 (mono, as Slakh) or 2 (stereo).")
+    options = _Options(fonts, channels, seed, renditions, augment or Augment())
     found = _midi_files(midi_dir)
-    digests = {name: hashlib.md5(path.read_bytes()).hexdigest() for name, path in found.items()}
-    fingerprint = _fingerprint(digests, fonts, channels, seed)
+    digests = {name: _digest(path) for name, path in found.items()}
+    fingerprint = _fingerprint(digests, options)
     finished = _resume(out, fingerprint)
     if finished is not None:
-        return _load_summary(finished, midi_dir, time.monotonic() - began)
+        return summarise(finished, midi_dir, time.monotonic() - began, already_done=True)
     count = min(workers or os.cpu_count() or 1, len(found))
-    rejects, jobs = _plan(found, digests, out, fonts, channels, seed, count)
-    bar = tqdm(local(_render_or_read, jobs, count), "render", len(jobs), unit="song", disable=not progress)
-    results = dict(zip(jobs, bar, strict=True))
-    rows = {name: _row_rejected(reject) for name, reject in rejects.items()}
-    rows |= {job.name: _row(job, result) for job, result in results.items()}
+    rejects, jobs = _plan(found, digests, out, options, count)
+    bar = tqdm(local(render_song, jobs, count), "render", len(jobs), unit="song", disable=not progress)
+    rows = {name: row_rejected(reject) for name, reject in rejects.items()}
+    rows |= {job.name: row_of(job, results) for job, results in zip(jobs, bar, strict=True)}
     record = {"fingerprint": fingerprint, "songs": {name: rows[name] for name in found}}
     _write_json(out / RECEIPT, record)
-    return _summary(record, midi_dir, time.monotonic() - began, already_done=False)
+    return summarise(record, midi_dir, time.monotonic() - began, already_done=False)
 
 
 def assign_splits(digests: dict[str, str]) -> dict[str, str]:
@@ -143,23 +123,32 @@ def _checked_fonts(soundfonts: Sequence[Path]) -> tuple[Path, ...]:
 def _midi_files(midi_dir: Path) -> dict[str, Path]:
     if not midi_dir.is_dir():
         raise PrepError(f"{midi_dir} is not a folder. Pass a folder of .mid files, such as `prep compose` writes.")
-    files = [path for path in midi_dir.rglob("*") if path.suffix.lower() in (".mid", ".midi") and path.is_file()]
+    named = (path for path in midi_dir.rglob("*") if path.suffix.lower() in (".mid", ".midi"))
+    # a link to nothing is an input as well, and is listed as unreadable
+    files = [path for path in named if path.is_file() or (path.is_symlink() and not path.exists())]
     if not files:
         raise PrepError(f"{midi_dir} holds no .mid file. Pass a folder of .mid files, such as `prep compose` writes.")
     return {path.relative_to(midi_dir).as_posix(): path for path in sorted(files)}
 
 
-def _fingerprint(digests: dict[str, str], fonts: tuple[Path, ...], channels: int, seed: int) -> dict[str, Any]:
+def _digest(path: Path) -> str | Reject:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    except OSError as error:
+        return Reject("unreadable", error.strerror or type(error).__name__)
+
+
+def _fingerprint(digests: dict[str, str | Reject], options: _Options) -> dict[str, Any]:
     prints = []
-    for font in fonts:
+    for font in options.fonts:
         with font.open("rb") as file:
             prints.append([font.name, hashlib.file_digest(file, "sha256").hexdigest()])
     return {
         "format": 1,
-        "midi": digests,
+        "midi": {name: "" if isinstance(digest, Reject) else digest for name, digest in digests.items()},
         "soundfonts": prints,
-        "channels": channels,
-        "seed": seed,
+        **options.fingerprint(),
         "fluidsynth": version(),
     }
 
@@ -170,7 +159,9 @@ def _resume(out: Path, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
     if receipt.is_file():
         record: dict[str, Any] = json.loads(receipt.read_text())
         if record["fingerprint"] != fingerprint:
-            raise PrepError(f"{out} holds another rendering (other MIDI, SoundFont or options). Choose another OUT.")
+            raise PrepError(
+                f"{out} holds another rendering (other MIDI, SoundFont, renditions or options). Choose another OUT."
+            )
         return record if "songs" in record else None
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PrepError(f"{out} exists and is not a rendering of `prep render`. Choose an empty OUT.")
@@ -181,65 +172,31 @@ def _resume(out: Path, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _plan(
-    found: dict[str, Path],
-    digests: dict[str, str],
-    out: Path,
-    fonts: tuple[Path, ...],
-    channels: int,
-    seed: int,
-    workers: int,
+    found: dict[str, Path], digests: dict[str, str | Reject], out: Path, options: _Options, workers: int
 ) -> tuple[dict[str, Reject], list[Job]]:
-    verdicts = zip(found, local(_verdict, list(found.values()), workers), strict=True)
-    rejects = {name: verdict for name, verdict in verdicts if verdict is not None}
-    splits = assign_splits({name: digest for name, digest in digests.items() if name not in rejects})
-    jobs = [
-        Job(path, name, out / splits[name] / f"Track{number:05d}", fonts, channels, seed)
-        for number, (name, path) in enumerate(found.items(), start=1)
-        if name not in rejects
-    ]
+    rejects = {name: digest for name, digest in digests.items() if isinstance(digest, Reject)}
+    readable = [name for name in found if name not in rejects]
+    judge = partial(_verdict, channels=options.channels)
+    verdicts = zip(readable, local(judge, [found[name] for name in readable], workers), strict=True)
+    rejects |= {name: verdict for name, verdict in verdicts if verdict is not None}
+    usable = {name: digest for name, digest in digests.items() if name not in rejects and isinstance(digest, str)}
+    splits = assign_splits(usable)
+    numbers = {name: number for number, name in enumerate(found, start=1)}
+    jobs = []
+    for name, digest in usable.items():
+        folder = out / splits[name] / f"Track{numbers[name]:05d}"
+        more = options.renditions if splits[name] == "train" else 0
+        drawn = draw_renditions(options.augment, more, options.seed, digest, same=len(set(options.fonts)) == 1)
+        jobs.append(Job(found[name], name, digest, folder, options.fonts, options.channels, options.seed, drawn))
     return rejects, jobs
 
 
-def _verdict(path: Path) -> Reject | None:
-    song = inspect(path)
+def _verdict(path: Path, channels: int) -> Reject | None:
+    song = inspect(path, channels)
     return song if isinstance(song, Reject) else None
-
-
-def _render_or_read(job: Job) -> Rendered | Reject:
-    return read_rendered(job.folder) if job.folder.is_dir() else render_song(job)
-
-
-def _row(job: Job, result: Rendered | Reject) -> dict[str, Any]:
-    if isinstance(result, Reject):
-        return _row_rejected(result)
-    return {"split": job.folder.parent.name, "track": job.folder.name, **asdict(result)}
-
-
-def _row_rejected(reject: Reject) -> dict[str, Any]:
-    return {"rejected": asdict(reject)}
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(value, indent=1))
     os.replace(partial, path)
-
-
-def _load_summary(record: dict[str, Any], midi_dir: Path, seconds: float) -> RenderSummary:
-    return _summary(record, midi_dir, seconds, already_done=True)
-
-
-def _summary(record: dict[str, Any], midi_dir: Path, seconds: float, already_done: bool) -> RenderSummary:
-    rows = record["songs"]
-    done = [row for row in rows.values() if "rejected" not in row]
-    return RenderSummary(
-        songs=len(rows),
-        rendered={split: count for split in SPLITS if (count := sum(row["split"] == split for row in done))},
-        stems=sum(row["stems"] for row in done),
-        audio_s=sum(row["audio_s"] for row in done),
-        seconds=seconds,
-        rejected=tuple((midi_dir / name, Reject(**r["rejected"])) for name, r in rows.items() if "rejected" in r),
-        silent=tuple(SilentStem(row["track"], stem, program) for row in done for stem, program in row["silent"]),
-        fallbacks=sum(row["fallbacks"] for row in done),
-        already_done=already_done,
-    )

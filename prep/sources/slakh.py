@@ -3,7 +3,8 @@
     root/{train,validation,test,omitted}/TrackNNNNN/   or, flat,   root/TrackNNNNN/
         metadata.yaml   stems/S00.flac ...
 
-The folder is believed: metadata's paths and its flags are wrong in places. Classes come by program number.
+The folder is believed: metadata's paths and its flags are wrong in places. Classes come by program number, and by
+`inst_class` where that is unknown. A folder whose metadata says `rendition_of` is a rendition (`prep render`).
 """
 
 import re
@@ -14,16 +15,19 @@ from typing import Any
 import yaml
 
 from prep.errors import PrepError, Reject
-from prep.instruments import DRUMS, class_of_program
+from prep.instruments import DRUMS, class_of_name, class_of_program
 from prep.multitrack import SPLITS, Multitrack, Stem
+from prep.names import printable
+from prep.stages.augment import Augmentation
 
 Rejected = tuple[Path, Reject]
 
 OMITTED = "omitted"
 LICENCE = "CC BY 4.0"
 
-# A suffix such as "_baby" keeps excerpts apart from the whole
+# A suffix such as "_baby" keeps excerpts apart from the whole, and "_r1" renditions
 _TRACK = re.compile(r"Track(\d{5})([_-]\w+)?", re.ASCII)
+_LONGEST = 80  # characters of an id
 # FLAC first: where a stem is there twice, this one is taken
 _AUDIO_SUFFIXES = (".flac", ".wav")
 # Last id of each split of the original Slakh2100 (FACTS 7.2), for flat folders
@@ -49,21 +53,31 @@ def read_slakh(root: Path, keep_white_noise: bool = False) -> tuple[list[Multitr
     """Every multitrack below `root`, in order of id, and every path left out with its reason.
 
     Reads metadata and folders, no audio. `root` may also be one Track folder. Reject reasons: omitted,
-    known_white_noise, bad_metadata, duplicate_id, duplicate_stem, missing_audio, no_split, no_stems,
-    unreadable, unsupported_format. Raises PrepError where there is nothing of Slakh at `root`.
+    known_white_noise, bad_metadata, bad_name, duplicate_id, duplicate_stem, missing_audio, no_split, no_stems,
+    rendition_not_train, unreadable, unsupported_format. Raises PrepError where there is nothing of Slakh at `root`.
     """
     multitracks: dict[str, Multitrack] = {}
+    folders: dict[str, Path] = {}
     rejected: list[Rejected] = []
     for split, folder in _track_folders(root):
         found, left_out = _read_track(folder, split, keep_white_noise)
         rejected += left_out
-        if isinstance(found, Multitrack) and found.id in multitracks:
+        if isinstance(found, Multitrack) and found.id in folders:
             found = Reject("duplicate_id", f"{found.id} is there already, in {multitracks[found.id].split}")
         if isinstance(found, Multitrack):
-            multitracks[found.id] = found
+            multitracks[found.id], folders[found.id] = found, folder
         else:
             rejected.append((folder, found))
+    for id, split in _strayed(multitracks):
+        del multitracks[id]
+        rejected.append((folders[id], Reject("rendition_not_train", f"its original is in {split}")))
     return sorted(multitracks.values(), key=lambda multitrack: multitrack.id), rejected
+
+
+def _strayed(multitracks: Mapping[str, Multitrack]) -> list[tuple[str, str]]:
+    """(id, the original's split) of renditions whose original is not for training."""
+    pairs = [(found.id, multitracks[found.original]) for found in multitracks.values() if found.original in multitracks]
+    return [(id, original.split) for id, original in pairs if original.split != "train"]
 
 
 def _track_folders(root: Path) -> list[tuple[str | None, Path]]:
@@ -90,7 +104,8 @@ def _track_folders(root: Path) -> list[tuple[str | None, Path]]:
 def _tracks_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if _TRACK.fullmatch(path.name) and path.is_dir())
+    # a link to nothing is listed as what it is: a track whose metadata is missing
+    return sorted(p for p in folder.iterdir() if _TRACK.fullmatch(p.name) and (p.is_dir() or p.is_symlink()))
 
 
 def _read_track(folder: Path, split: str | None, keep_white_noise: bool) -> tuple[Multitrack | Reject, list[Rejected]]:
@@ -98,18 +113,24 @@ def _read_track(folder: Path, split: str | None, keep_white_noise: bool) -> tupl
         return Reject("omitted", "Slakh2100-redux leaves it out: its MIDI is there twice"), []
     # the name it has here, also where it is a link; only a root such as "." has none of its own
     name = folder.name if _TRACK.fullmatch(folder.name) else folder.resolve().name
+    if len(name) > _LONGEST:
+        return Reject("bad_name", f"{len(name)} characters; an id has at most {_LONGEST}"), []
     split = split or _original_split(name)
     if split is None:
         return Reject("no_split", f"{name} is none of Slakh's 1 to 2100; put it into train/, validation/ or test/"), []
     metadata = _read_metadata(folder / "metadata.yaml")
     if isinstance(metadata, Reject):
         return metadata, []
+    made_of = _rendition(name, split, metadata)
+    if isinstance(made_of, Reject):
+        return made_of, []
     entries = metadata["stems"]
     files = _stem_files(folder / "stems")
     if isinstance(files, Reject):
         return files, []
     audio, rejected = files
-    rejected += _missing(folder / "stems", entries, set(audio))
+    listed = {path.stem for path, reject in rejected if reject.reason == "missing_audio"}
+    rejected += _missing(folder / "stems", entries, listed | set(audio))
     from_slakh = any(str(_field(entry, "plugin_name")).endswith(".nkm") for entry in entries.values())
     if from_slakh and not keep_white_noise:
         noise = [stem for stem in audio if (name.lower(), stem) in _WHITE_NOISE]
@@ -118,13 +139,31 @@ def _read_track(folder: Path, split: str | None, keep_white_noise: bool) -> tupl
         return Reject("no_stems", "no stem with audio is left"), rejected
     stems = tuple(_stem(stem, path, entries.get(stem)) for stem, path in sorted(audio.items()))
     licence = LICENCE if from_slakh else "unknown"
-    return Multitrack(name.lower(), split, stems, "slakh", licence), rejected
+    return Multitrack(name.lower(), split, stems, "slakh", licence, *made_of), rejected
 
 
 def _original_split(name: str) -> str | None:
     match = _TRACK.fullmatch(name)
     number = int(match[1]) if match else 0
     return next((split for split, last in _LAST_IDS if 1 <= number <= last), None)
+
+
+def _rendition(name: str, split: str, metadata: Mapping[str, Any]) -> tuple[str, str] | Reject:
+    """(the original's id, augmentation), as `Multitrack` has them; ("", "{}") for what is no rendition."""
+    if "rendition_of" not in metadata:
+        return "", "{}"
+    original, text = metadata["rendition_of"], metadata.get("augmentation")
+    if not isinstance(original, str) or not _TRACK.fullmatch(original) or original.lower() == name.lower():
+        return Reject("bad_metadata", "rendition_of must name the TrackNNNNN that it is a rendition of")
+    try:
+        augmentation = Augmentation.from_json(text).to_json() if isinstance(text, str) else None
+    except (ValueError, TypeError, RecursionError):
+        augmentation = None
+    if augmentation is None:
+        return Reject("bad_metadata", "augmentation must say in JSON how the rendition was made")
+    if split != "train":
+        return Reject("rendition_not_train", f"a rendition in {split}; only multitracks for training have any")
+    return original.lower(), augmentation
 
 
 def _read_metadata(path: Path) -> dict[str, Any] | Reject:
@@ -149,13 +188,18 @@ def _read_metadata(path: Path) -> dict[str, Any] | Reject:
 def _stem_files(folder: Path) -> tuple[dict[str, Path], list[Rejected]] | Reject:
     """Audio files by stem name; hidden files (macOS's ._*) are none of the corpus."""
     try:
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+        shown = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        paths = [path for path in shown if path.is_file()]
+        dangling = [path for path in shown if path.is_symlink() and not path.exists()]
     except FileNotFoundError:
         return {}, []
     except OSError as error:
         return Reject("unreadable", f"stems: {error.strerror}")
     audio: dict[str, Path] = {}
-    rejected: list[Rejected] = []
+    rejected = [(_shown(path), Reject("missing_audio", "a link to nothing")) for path in dangling]
+    misnamed = [path for path in paths if path != _shown(path)]
+    rejected += [(_shown(path), Reject("bad_name", "the name is not UTF-8; rename it")) for path in misnamed]
+    paths = [path for path in paths if path not in misnamed]
     for suffix in _AUDIO_SUFFIXES:
         for path in paths:
             if path.suffix.lower() == suffix and path.stem in audio:
@@ -167,16 +211,21 @@ def _stem_files(folder: Path) -> tuple[dict[str, Path], list[Rejected]] | Reject
     return audio, rejected
 
 
+def _shown(path: Path) -> Path:
+    return path.with_name(printable(path.name))
+
+
 def _missing(folder: Path, entries: Mapping[str, Any], have: set[str]) -> list[Rejected]:
     """Stems that metadata calls rendered and that are not there; the others exist as MIDI only, as they should."""
     names = (name for name, entry in entries.items() if _field(entry, "audio_rendered") is True and name not in have)
     reject = Reject("missing_audio", "metadata.yaml says that it was rendered")
-    return [(folder / f"{name}.flac", reject) for name in sorted(names)]
+    return [(folder / f"{printable(name)}.flac", reject) for name in sorted(names)]
 
 
 def _stem(name: str, path: Path, entry: object) -> Stem:
-    program = _program(entry)
-    return Stem(name, path, program, class_of_program(program))
+    program, named = _program(entry), _field(entry, "inst_class")
+    by_name = program < 0 and isinstance(named, str)
+    return Stem(name, path, program, class_of_name(named) if by_name else class_of_program(program))
 
 
 def _program(entry: object) -> int:

@@ -7,9 +7,12 @@ to the mix exactly. Events fall on FluidSynth's blocks of 64 samples (1.5 ms at 
 
 import ctypes
 import ctypes.util
-from collections.abc import Sequence
+import heapq
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +119,39 @@ def render(
     return Rendering(stems[:, :, :length], tuple(fallbacks))
 
 
+def _in_order(parts: Sequence[Part]) -> Iterator[tuple[int, Event]]:
+    """(channel, event) by time, and by channel where that is the same."""
+    timed = (zip(repeat(channel), part.events, strict=False) for channel, part in enumerate(parts))
+    return heapq.merge(*timed, key=lambda item: item[1].time_s)
+
+
+class _Tape:
+    """Collects what the synthesiser plays, in stereo, and moves it to the stems a piece at a time. Silence is not
+    moved: untouched zeros take no memory, so a stem costs about what it sounds."""
+
+    def __init__(self, out: NDArray[np.float32]) -> None:
+        self.out, self.now, self.filled = out, 0, 0
+        self.scratch = np.zeros((out.shape[0], 2, _SCRATCH), np.float32)
+        self.sides = self.scratch.ctypes.data + 4 * _SCRATCH * np.arange(2 * out.shape[0], dtype=np.uintp)
+
+    def room(self) -> int:
+        return _SCRATCH - self.filled
+
+    def advance(self, samples: int) -> None:
+        self.now += samples
+        self.filled += samples
+        if self.filled == _SCRATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        heard = np.flatnonzero(self.scratch.any(axis=(1, 2)))
+        both = self.scratch[heard, :, : self.filled]
+        played = both if self.out.shape[1] == 2 else both.mean(axis=1, keepdims=True)
+        self.out[heard, :, self.now - self.filled : self.now] = played
+        self.scratch[heard] = 0.0
+        self.filled = 0
+
+
 class _Synth:
     """A fresh synthesiser, one channel and one stereo output a part; nothing of a song stays for the next."""
 
@@ -155,47 +191,36 @@ class _Synth:
 
     def _font(self, soundfont: Path) -> int:
         if soundfont not in self.fonts:
-            self.fonts[soundfont] = self.lib.fluid_synth_sfload(self.synth, str(soundfont).encode(), 0)
+            self.fonts[soundfont] = self.lib.fluid_synth_sfload(self.synth, os.fsencode(soundfont), 0)
         if self.fonts[soundfont] < 0:
             raise PrepError(f"{soundfont} is not a SoundFont that FluidSynth can load. Pass an .sf2 or .sf3 file.")
         return self.fonts[soundfont]
 
     def play(self, parts: Sequence[Part], out: NDArray[np.float32]) -> int:
         """Fills `out` (parts, channels, samples), which must hold zeros, and returns how many samples sounded."""
-        events = [(channel, event) for channel, part in enumerate(parts) for event in part.events]
-        now = 0
-        for channel, event in sorted(events, key=lambda item: item[1].time_s):
-            block = int(event.time_s * self.rate) // BLOCK * BLOCK
-            if block > now:
-                self._process(out, now, block - now)
-                now = block
+        tape = _Tape(out)
+        for channel, event in _in_order(parts):
+            self._process(tape, int(event.time_s * self.rate) // BLOCK * BLOCK)
             self._send(channel, event)
-        while now < out.shape[2]:
-            step = min(32 * BLOCK, out.shape[2] - now)
-            self._process(out, now, step)
-            now += step
+        while tape.now < out.shape[2]:
+            self._process(tape, min(tape.now + 32 * BLOCK, out.shape[2]))
             if self.lib.fluid_synth_get_active_voice_count(self.synth) == 0:
-                return now
-        fade = min(round(_FADE_S * self.rate), now)
-        out[:, :, now - fade : now] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
-        return now
+                tape.flush()
+                return tape.now
+        tape.flush()
+        fade = min(round(_FADE_S * self.rate), tape.now)
+        for stem in out[:, :, tape.now - fade : tape.now]:
+            if stem.any():
+                stem *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
+        return tape.now
 
-    def _process(self, out: NDArray[np.float32], start: int, samples: int) -> None:
-        if out.shape[1] == 2:
-            self._add(out, start, samples)
-            return
-        for at in range(start, start + samples, _SCRATCH):
-            width = min(_SCRATCH, start + samples - at)
-            both = np.zeros((out.shape[0], 2, width), np.float32)
-            self._add(both, 0, width)
-            np.mean(both, axis=1, out=out[:, 0, at : at + width])
-
-    def _add(self, out: NDArray[np.float32], start: int, samples: int) -> None:
-        """FluidSynth adds to what it is given, so stereo goes straight into the stems."""
-        base, (part_step, side_step, _) = out.ctypes.data + 4 * start, out.strides
-        sides = [base + p * part_step + s * side_step for p in range(out.shape[0]) for s in range(2)]
-        pointers = np.array(sides, np.uintp)
-        self.lib.fluid_synth_process(self.synth, samples, 0, None, len(sides), pointers.ctypes.data)
+    def _process(self, tape: "_Tape", until: int) -> None:
+        """Plays on up to the sample `until`; FluidSynth adds to what it is given."""
+        while tape.now < until:
+            samples = min(until - tape.now, tape.room())
+            pointers = tape.sides + np.uintp(4 * tape.filled)
+            self.lib.fluid_synth_process(self.synth, samples, 0, None, len(pointers), pointers.ctypes.data)
+            tape.advance(samples)
 
     def _send(self, channel: int, event: Event) -> None:
         lib, synth, message = self.lib, self.synth, event.message

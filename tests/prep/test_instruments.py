@@ -1,6 +1,6 @@
 import pytest
 
-from prep.instruments import CLASSES, DRUMS, class_of_program, slakh_class
+from prep.instruments import CLASSES, DRUMS, class_of_name, class_of_program, slakh_class
 
 
 def test_the_eighteen_classes_are_distinct() -> None:
@@ -60,3 +60,40 @@ def test_slakh_class_is_slakhs_string(program: int, expected: str) -> None:
 def test_every_program_has_a_class_and_every_family_eight() -> None:
     classes = [class_of_program(program) for program in range(128)]
     assert all(classes.count(name) == 8 for name in CLASSES[:16])
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_classs_own_name_is_that_class(name: str) -> None:
+    assert class_of_name(name) == class_of_name(name.upper()) == class_of_name(name.replace(" ", "_").lower()) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("vocals", "Vocal"),
+        ("bass", "Bass"),
+        ("drums", "Percussive"),
+        ("guitar", "Guitar"),
+        ("piano", "Piano"),
+        ("percussion", "Percussive"),
+        ("bowed_strings", "Strings"),
+        (" Bowed  Strings ", "Strings"),
+        # several classes in one part
+        ("wind", "Unknown"),
+        ("other_keys", "Unknown"),
+        ("other_plucked", "Unknown"),
+        ("other", "Unknown"),
+        # near is not enough
+        ("electric guitar", "Unknown"),
+        ("basso", "Unknown"),
+        ("", "Unknown"),
+    ],
+)
+def test_class_of_a_parts_name(name: str, expected: str) -> None:
+    assert class_of_name(name) == expected
+
+
+def test_slakhs_names_agree_with_their_programs() -> None:
+    """But for its "Sound Effects", which are General MIDI's synth effects, and 119, which it counts as an effect."""
+    differing = {p for p in range(-1, DRUMS + 1) if class_of_name(slakh_class(p)) != class_of_program(p)}
+    assert differing == {*range(96, 104), 119}

@@ -11,7 +11,8 @@ import pytest
 from prep.compose import compose
 from prep.errors import Reject
 from prep.instruments import DRUMS
-from prep.midi import Part, Song, read_song, write_part
+from prep.midi import Part, Song, read_song
+from prep.midi_write import write_part
 
 
 def write(path: Path, *tracks: list[Any], ticks: int = 480) -> Path:

@@ -15,7 +15,8 @@ import yaml
 from prep.compose import compose
 from prep.errors import PrepError
 from prep.midi import Song, read_song
-from prep.render import RenderSummary, SilentStem, assign_splits, default_soundfont, render_corpus
+from prep.render import assign_splits, default_soundfont, render_corpus
+from prep.render_summary import RenderSummary, SilentStem
 
 RATE = 44100
 PROGRAMS = (0, 19, 89)
