@@ -242,7 +242,9 @@ def _track_of(path: Path, root: Path) -> str:
 
 
 def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+    """As text that any table takes: of a name that is not UTF-8, its bytes written out."""
+    text = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+    return text.encode(errors="backslashreplace").decode()
 
 
 def write_scan(rows: list[ScanRow], path: Path, key: str) -> None:

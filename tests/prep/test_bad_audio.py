@@ -78,3 +78,16 @@ def test_rates_and_widths_within_one_song(tmp_path: Path, codec: str, rate: int,
     record = shards.open(tmp_path / "out").split("train")[0]
     assert record.meta["stems"] == ["S00", "S01", "S02", "S03"] and record.meta["samples"] == 3 * RATE
     assert record.meta["loudness_lufs"][0] == pytest.approx(-18, abs=0.05)
+
+
+def test_names_and_links_that_cannot_be_used(tmp_path: Path, codec: str) -> None:
+    root = write_corpus(tmp_path / "corpus")
+    stems = root / "train/Track00001/stems"
+    (stems / "S08.flac").symlink_to(tmp_path / "gone.flac")
+    bad = bytes(stems) + b"/S\xff.flac"
+    with open(bad, "wb") as file:
+        file.write((stems / "S00.flac").read_bytes())
+    run(root, tmp_path / "out", codec, max_bad_fraction=0.2)
+    ledger = pd.read_parquet(tmp_path / "out/ledger.parquet").set_index("path")["reason"]
+    assert ledger["train/Track00001/stems/S08.flac"] == "missing_audio"
+    assert ledger["train/Track00001/stems/S\\udcff.flac"] == "bad_name"
