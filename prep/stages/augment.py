@@ -10,8 +10,15 @@ import json
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import signal
 
 from prep.config import Augment
+from prep.stages.stretch import stretch, stretched_length
+
+_BLOCK = 1 << 20  # samples changed at once, filtered in double precision
+_LARGEST = np.finfo(np.float32).max
+_HIGHEST = 0.45  # of the rate; filters up there would bend at the Nyquist frequency
 
 
 @dataclass(frozen=True)
@@ -64,3 +71,55 @@ def draw_augmentation(settings: Augment, rng: np.random.Generator) -> Augmentati
         bands=bands if use[4] < settings.eq_probability else (),
         low_pass_hz=round(low_pass_hz, 1) if use[5] < settings.low_pass_probability else 0.0,
     )
+
+
+def draw_stem_gain_db(settings: Augment, rng: np.random.Generator) -> float:
+    """One stem's gain, the only change that stems do not share."""
+    return round(float(rng.uniform(-settings.stem_gain_db, settings.stem_gain_db)), 2)
+
+
+def augmented_length(samples: int, augmentation: Augmentation) -> int:
+    """ceil(samples / speed)"""
+    return stretched_length(samples, augmentation.speed)
+
+
+def augment(audio: NDArray[np.float32], rate: int, augmentation: Augmentation, drums: bool) -> NDArray[np.float32]:
+    """A changed copy of a stem, float32 (1 or 2 channels, samples): (channels, augmented_length).
+
+    Speed and pitch, then polarity, channels, bands and low-pass. Drums keep their pitch unless `pitch_drums` says so.
+    Finite comes out for finite in, silence for silence; levels may pass full scale. Raises ValueError on other shapes.
+    """
+    if audio.ndim != 2 or audio.shape[0] not in (1, 2):
+        raise ValueError(f"audio has shape {audio.shape}; (1 or 2 channels, samples) is wanted")
+    semitones = 0.0 if drums and not augmentation.pitch_drums else augmentation.semitones
+    if augmentation.speed == 1 and semitones == 0:
+        out = audio.copy()
+    else:
+        out = stretch(audio, rate, augmentation.speed, semitones, drums)
+    sections = _sections(augmentation, rate)
+    state = np.zeros((len(sections), audio.shape[0], 2))
+    for start in range(0, out.shape[1], _BLOCK):
+        block = out[:, start : start + _BLOCK]
+        changed = -block if augmentation.polarity else block
+        changed = changed[::-1] if augmentation.swap else changed
+        if len(sections):
+            changed, state = signal.sosfilt(sections, changed.astype(np.float64), zi=state)
+        block[:] = np.clip(changed, -_LARGEST, _LARGEST)
+    return out
+
+
+def _sections(augmentation: Augmentation, rate: int) -> NDArray[np.float64]:
+    """Second-order sections, one row each, of the filters that fit below the Nyquist frequency."""
+    rows = [_peaking(hz, db, q, rate) for hz, db, q in augmentation.bands if hz < _HIGHEST * rate]
+    if 0 < augmentation.low_pass_hz < _HIGHEST * rate:
+        rows.extend(signal.butter(4, augmentation.low_pass_hz, fs=rate, output="sos"))
+    return np.array(rows)
+
+
+def _peaking(hz: float, db: float, q: float, rate: int) -> NDArray[np.float64]:
+    """The peaking equaliser of Bristow-Johnson's Audio EQ Cookbook: `db` at `hz`, 0 dB far from it."""
+    angle = 2 * np.pi * hz / rate
+    amplitude, width = 10 ** (db / 40), np.sin(angle) / (2 * q)
+    above = [1 + width * amplitude, -2 * np.cos(angle), 1 - width * amplitude]
+    below = [1 + width / amplitude, -2 * np.cos(angle), 1 - width / amplitude]
+    return np.array(above + below) / below[0]
