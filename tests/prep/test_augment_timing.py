@@ -141,7 +141,7 @@ def dominant_hz(audio: np.ndarray) -> float:
 @pytest.mark.parametrize("hz", [41.2, 82.4, 220.0, 1000.0, 4000.0])
 @pytest.mark.parametrize("partials", [1, 10])
 def test_pitches_lie_within_5_cents(hz: float, partials: int) -> None:
-    time = np.arange(4 * RATE) / RATE
+    time = np.arange(5 * RATE // 2) / RATE
     tone = sum(np.sin(2 * np.pi * hz * k * time) / k**1.5 for k in range(1, partials + 1) if hz * k < 16000)
     audio = np.float32(0.3) * np.atleast_2d(tone).astype(np.float32)
     for speed, semitones in WAYS:
