@@ -105,7 +105,7 @@ def _pieces(audio: Audio, rate: int, speed: float, windows: _Windows) -> Iterato
     vocoder = Signalsmith.Stretch(0)
     vocoder.configure(audio.shape[0], round(windows.vocoder_s * rate), round(windows.vocoder_s * rate / 4))
     vocoder.setTimeFactor(speed)
-    pending = audio[:, :0]
+    pending = np.zeros((audio.shape[0], 0), np.float32)
     for (start, end), (place, until) in zip(pairwise(starts), pairwise(places), strict=True):
         fade = min(round(_FADE_S * rate), pending.shape[1], start)
         piece = audio[:, start - fade : end]
