@@ -111,6 +111,11 @@ def ledger_lines(ledger: list[LedgerRow], plan: Plan, out: Path) -> list[str]:
     if unknown := [row for row in used if row.instrument == "Unknown"]:
         listed = ", ".join(f"{row.path} (program {row.program})" for row in unknown[:5])
         lines.append(f"    class Unknown {len(unknown)} stems: {listed}{', ...' if len(unknown) > 5 else ''}")
+    splits: dict[str, dict[str, str]] = {}
+    for row in used:
+        splits.setdefault(row.digest, {}).setdefault(row.split, row.path)
+    if leaks := [paths for paths in splits.values() if len(paths) > 1]:
+        lines.append(f"    in two splits {' = '.join(leaks[0].values())}: the same file  ({len(leaks)} such)")
     if dropped := sum(row.dropped_mixes for row in plan.rows):
         lines.append(f"    mixes left out {dropped}: drawn, but never heard together with a target")
     return lines
