@@ -32,6 +32,7 @@ STEM_LUFS = -13.0
 TARGET_PEAK_DBFS = -1.0
 # all stems of a song are in memory at once, because one gain for all depends on their sum
 MAX_BYTES = 16 * 2**30
+_WRITTEN_AT_ONCE = 1 << 20  # samples
 _HALF_LSB = 2.0**-16
 _CEILING = 10.0 ** (TARGET_PEAK_DBFS / 20.0)
 
@@ -219,8 +220,9 @@ def _mix(stems: NDArray[np.float32], audible: list[int]) -> tuple[NDArray[np.flo
 
 
 def _write_flac(path: Path, audio: NDArray[Any]) -> None:
-    pcm = np.rint(audio * 32768.0).astype(np.int16)
-    soundfile.write(path, pcm.T, RATE_HZ, subtype="PCM_16", format="FLAC")
+    with soundfile.SoundFile(path, "w", RATE_HZ, audio.shape[0], "PCM_16", format="FLAC") as file:
+        for at in range(0, audio.shape[1], _WRITTEN_AT_ONCE):
+            file.write(np.rint(audio[:, at : at + _WRITTEN_AT_ONCE] * 32768.0).astype(np.int16).T)
 
 
 def _fresh(folder: Path) -> Path:

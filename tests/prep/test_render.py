@@ -119,12 +119,6 @@ def test_the_tail_is_kept(corpus: tuple[Path, RenderSummary]) -> None:
         assert np.abs(after[-32:]).max() < 2e-3
 
 
-def test_workers_do_not_change_a_byte(corpus: tuple[Path, RenderSummary], midi: Path, tmp_path: Path) -> None:
-    again = render_corpus(midi, tmp_path / "two", workers=2, progress=False)
-    assert digests(tmp_path / "two") == digests(corpus[0])
-    assert (again.stems, again.audio_s, again.rendered) == (corpus[1].stems, corpus[1].audio_s, corpus[1].rendered)
-
-
 def test_a_second_run_does_nothing_and_a_broken_one_goes_on(
     corpus: tuple[Path, RenderSummary], midi: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
