@@ -109,7 +109,8 @@ def _stems(rows: list[ScanRow], config: PrepConfig) -> list[Stem]:
         return [Stem(row.stem, row.instrument, (row,)) for row in rows]
     groups: dict[str, list[ScanRow]] = {}
     for row in rows:
-        groups.setdefault(row.stem if row.instrument == "Unknown" else row.instrument, []).append(row)
+        name = f"Unknown {row.stem}" if row.instrument == "Unknown" else row.instrument
+        groups.setdefault(name, []).append(row)
     return [Stem(name, members[0].instrument, tuple(members)) for name, members in groups.items()]
 
 

@@ -128,7 +128,8 @@ def _read_stems(
     found = {}
     for i, gain in zip(needed, gains, strict=True):
         total = gain + row.drawn_gains_db[i]
-        total += ceiling_gain_db(_peak(meters[i], config) * 10 ** (total / 20), config.loudness.ceiling_db)
+        if row.drawn_gains_db[i] > 0:
+            total += ceiling_gain_db(_peak(meters[i], config) * 10 ** (total / 20), config.loudness.ceiling_db)
         lufs = max(SILENCE_LUFS, meters[i].lufs() + total)
         found[i] = Measured(total, lufs, meters[i].levels_db(total).astype(np.float16))
     return found

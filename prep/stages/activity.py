@@ -41,19 +41,6 @@ def active(levels: NDArray[np.floating], threshold_db: float = -60.0) -> NDArray
     return np.asarray(levels > threshold_db)
 
 
-def window_is_valid(
-    mix_levels: NDArray[np.floating], target_levels: NDArray[np.floating], threshold_db: float = -60.0
-) -> bool:
-    """Whether at least half of a window's frames are active in mix and target together; an empty window is not.
-
-    Raises ValueError if the two differ in length.
-    """
-    if len(mix_levels) != len(target_levels):
-        raise ValueError(f"mix has {len(mix_levels)} frames, target {len(target_levels)}; cut both to one window")
-    both = active(mix_levels, threshold_db) & active(target_levels, threshold_db)
-    return len(both) > 0 and 2 * int(np.count_nonzero(both)) >= len(both)
-
-
 def is_silent(levels: NDArray[np.floating], threshold_db: float = -60.0, min_active_s: float = 0.0) -> bool:
     """Whether a stream never sounds, or for less than `min_active_s` in all."""
     active_frames = int(np.count_nonzero(active(levels, threshold_db)))
@@ -61,9 +48,9 @@ def is_silent(levels: NDArray[np.floating], threshold_db: float = -60.0, min_act
 
 
 def has_valid_window(both: NDArray[np.bool_], window_frames: int) -> bool:
-    """Whether some window of `both` (frames in which mix and target are active together) is at least half active.
+    """Whether in some window at least half of the frames are active in mix and target together: `both`, (frames,).
 
-    What is shorter than a window is one window; nothing at all has none.
+    What is shorter than a window is one window; what is never active has none.
     """
     if not both.any():
         return False

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from prep.stages.activity import active, is_silent, levels_db, window_is_valid
+from prep.stages.activity import active, has_valid_window, is_silent, levels_db
 from prep.stages.weighting import a_weighting, weighted_energies
 
 # IEC 61672-1:2013 table 3: nominal frequency in Hz, A-weighting in dB, class 1 tolerance (over, under) in dB
@@ -127,16 +127,27 @@ def test_active_is_strictly_over_the_threshold() -> None:
     assert active(np.array([-60.0, -59.9, -120.0])).tolist() == [False, True, False]
 
 
-def test_window_needs_half_of_its_frames_active_in_both() -> None:
-    loud, quiet = np.zeros(4), np.full(4, -100.0)
-    half = np.array([0.0, 0.0, -100.0, -100.0])
-    assert window_is_valid(loud, half) and window_is_valid(half, half)
+def test_a_window_needs_half_of_its_frames_active_in_both() -> None:
+    half = np.array([True, True, False, False])
+    assert has_valid_window(half, 4) and has_valid_window(half, 3) and has_valid_window(half, 100)
     # each is active half of the time, but never together
-    assert not window_is_valid(half, half[::-1])
-    assert not window_is_valid(loud, np.array([0.0, -100.0, -100.0, -100.0]))
-    assert not window_is_valid(quiet, loud) and not window_is_valid(loud[:0], loud[:0])
-    with pytest.raises(ValueError, match="mix has 4 frames, target 3"):
-        window_is_valid(loud, loud[:3])
+    assert not has_valid_window(half & half[::-1], 4)
+    assert not has_valid_window(np.array([True, False, False, False]), 4)
+    assert has_valid_window(np.array([False, False, True, False]), 2)
+    assert not has_valid_window(np.zeros(4, np.bool_), 1) and not has_valid_window(np.zeros(0, np.bool_), 1)
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 30, 64])
+def test_every_window_is_looked_at(width: int) -> None:
+    rng = np.random.default_rng(width)
+    found = []
+    for share in np.linspace(0.05, 0.6, 60):
+        both = rng.random(40) < share
+        shown = min(width, 40)
+        by_hand = any(2 * both[i : i + shown].sum() >= shown for i in range(41 - shown)) and both.any()
+        assert has_valid_window(both, width) == by_hand
+        found.append(by_hand)
+    assert width == 1 or set(found) == {False, True}
 
 
 def test_silent_is_less_activity_than_asked_for() -> None:

@@ -72,7 +72,7 @@ def test_stems_of_one_class_are_one_stem() -> None:
         part("S04", (0, 40), instrument="Unknown"),
     ]
     choice, verdicts = chosen(rows, instruments=Instruments(group_by="class"))
-    assert choice and [stem.name for stem in choice.stems] == ["Guitar", "Bass", "S03", "S04"]
+    assert choice and [stem.name for stem in choice.stems] == ["Guitar", "Bass", "Unknown S03", "Unknown S04"]
     assert [r.stem for r in choice.stems[0].rows] == ["S00", "S02"]
     assert choice.sounding[0].all() and all(reason == "" for reason, _ in verdicts.values())
     assert choice.stems[0].lufs == pytest.approx(-20 + 10 * np.log10(1.1), abs=1e-6)
