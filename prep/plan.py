@@ -23,7 +23,7 @@ from prep.draws import rng_for
 from prep.errors import PrepError
 from prep.multitrack import SPLITS
 from prep.scan import VERSION, ScanRow, write_table
-from prep.stages.augment import Augmentation, augmented_length, draw_augmentation, draw_stem_gain_db
+from prep.stages.augment import Augmentation, augmented_length, draw_heard, draw_stem_gain_db
 from prep.stages.loudness import stem_gains_db
 from prep.stages.mixing import Members, draw_mixes
 from shards import shard_of
@@ -94,7 +94,7 @@ def _examples(choice: Choice, config: PrepConfig) -> list[PlanRow]:
     if first.split == "train" and not first.original:
         for number in range(1, config.augment.renditions + 1):
             id = f"{first.id}-r{number}"
-            augmentation = draw_augmentation(config.augment, rng_for(config.seed, id, "augment"))
+            augmentation = draw_heard(config.augment, rng_for(config.seed, id, "augment"))
             examples.append(_plan(choice, config, id, augmentation, False))
     return examples
 

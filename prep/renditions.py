@@ -35,14 +35,9 @@ def _draw(settings: Augment, seed: int, digest: str, k: int, same: bool) -> Augm
     for _ in range(_TRIES):
         drawn = draw_augmentation(settings, rng)
         used = Augmentation(speed=drawn.speed, semitones=drawn.semitones, pitch_drums=drawn.pitch_drums)
-        if not same or changes(used):
+        if not same or used.is_heard:
             break
     return used
-
-
-def changes(augmentation: Augmentation) -> bool:
-    """Whether a rendition sounds different with the same SoundFonts."""
-    return augmentation.speed != 1.0 or augmentation.semitones != 0.0
 
 
 def make_rendition(song: Song, augmentation: Augmentation) -> tuple[Song, int] | Reject:

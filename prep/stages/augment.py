@@ -16,6 +16,7 @@ from scipy import signal
 from prep.config import Augment
 from prep.stages.stretch import stretch, stretched_length
 
+_TRIES = 64
 _BLOCK = 1 << 20  # samples changed at once, filtered in double precision
 _LARGEST = np.finfo(np.float32).max
 _HIGHEST = 0.45  # of the rate; filters up there would bend at the Nyquist frequency
@@ -34,6 +35,11 @@ class Augmentation:
     bands: tuple[tuple[float, float, float], ...] = ()
     low_pass_hz: float = 0.0
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether an ear would notice: with polarity and sides alone it is the same song once more."""
+        return self.speed != 1.0 or self.semitones != 0.0 or bool(self.bands) or self.low_pass_hz > 0.0
+
     def to_json(self) -> str:
         """Only what differs from the default, so that nothing is "{}"."""
         default = asdict(Augmentation())
@@ -41,10 +47,22 @@ class Augmentation:
 
     @classmethod
     def from_json(cls, text: str) -> Augmentation:
-        values = json.loads(text)
+        """Raises ValueError and TypeError where the text is no such record."""
+        values = dict(json.loads(text))
+        for name in {"speed", "semitones", "low_pass_hz"} & values.keys():
+            values[name] = float(values[name])
         if "bands" in values:
-            values["bands"] = tuple(tuple(band) for band in values["bands"])
+            values["bands"] = tuple((float(hz), float(gain_db), float(q)) for hz, gain_db, q in values["bands"])
         return cls(**values)
+
+
+def draw_heard(settings: Augment, rng: np.random.Generator) -> Augmentation:
+    """The first draw that is heard; an unheard one where the settings hardly ever allow another."""
+    for _ in range(_TRIES):
+        drawn = draw_augmentation(settings, rng)
+        if drawn.is_heard:
+            break
+    return drawn
 
 
 def draw_augmentation(settings: Augment, rng: np.random.Generator) -> Augmentation:

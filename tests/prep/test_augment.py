@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from scipy import signal
 
 from prep.config import Augment
-from prep.stages.augment import Augmentation, augment, augmented_length, draw_augmentation, draw_stem_gain_db
+from prep.stages.augment import (
+    Augmentation,
+    augment,
+    augmented_length,
+    draw_augmentation,
+    draw_heard,
+    draw_stem_gain_db,
+)
 
 RATE = 44100
 ALL = Augmentation(0.9, 2.0, True, True, True, ((100.0, 6.0, 1.0), (1000.0, -6.0, 0.5), (9000.0, 3.0, 2.0)), 6000.0)
@@ -192,3 +199,20 @@ def test_stem_gains_fill_their_range() -> None:
     assert all(abs(gain) <= 3 and gain == round(gain, 2) for gain in gains)
     assert min(gains) < -2.9 and max(gains) > 2.9 and abs(np.mean(gains)) < 4 * 3 / np.sqrt(3 * 2000)
     assert draw_stem_gain_db(Augment(stem_gain_db=0.0), rng) == 0
+
+
+def test_a_rendition_is_heard_where_that_can_be() -> None:
+    wanted = Augment(eq_probability=0.0)
+    drawn = [draw_heard(wanted, np.random.default_rng(seed)) for seed in range(300)]
+    assert all(each.is_heard for each in drawn)
+    assert not all(draw_augmentation(wanted, np.random.default_rng(seed)).is_heard for seed in range(300))
+    none = wanted.model_copy(update={"speed_probability": 0.0, "pitch_probability": 0.0, "low_pass_probability": 0.0})
+    assert not draw_heard(none, np.random.default_rng(0)).is_heard
+
+
+@pytest.mark.parametrize(
+    "text", ['{"speed": "fast"}', '{"bands": [[1, 2]]}', "[1]", "7", '{"tempo": 1.0}', "{", "null"]
+)
+def test_what_is_no_record_is_refused(text: str) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        Augmentation.from_json(text)
