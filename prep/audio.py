@@ -4,7 +4,10 @@ A file that ends early is bad data, even where the decoder does not mind: FLAC i
 samples that its header carries, WAV against the length that its header promises.
 """
 
+from __future__ import annotations
+
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +25,7 @@ MIN_RATE_HZ = 8000
 # 120 dB over full scale: no recording is that loud, so the file does not hold what its header says
 MAX_PEAK = 1e6
 
-_BLOCK = 1 << 22
+_BLOCK = 1 << 20
 # libsndfile's count for a FLAC whose encoder did not know the length
 _OPEN_LENGTH = 2**62
 _FLAC_BYTES = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}
@@ -41,7 +44,7 @@ def read_audio(path: Path) -> tuple[Audio, int] | Reject:
             promised = _wav_shortfall(file) if head[:4] == b"RIFF" else 0
         if promised:
             return Reject("truncated", f"{promised} bytes short of what the WAV header says")
-        decoded = _decode_flac(path, head) if head[:4] == b"fLaC" else _decode(path, "float32")
+        decoded = _decode(path, head)
     except FileNotFoundError:
         return Reject("missing_audio", "no such file")
     except OSError as error:
@@ -51,46 +54,71 @@ def read_audio(path: Path) -> tuple[Audio, int] | Reject:
     return decoded if isinstance(decoded, Reject) else _checked(*decoded)
 
 
-def _decode(path: Path, dtype: str) -> tuple[NDArray[np.generic], int] | Reject:
-    """Samples as stored, (samples, channels), and the rate."""
+def _decode(path: Path, head: bytes) -> tuple[Audio, int] | Reject:
+    """(channels, samples) and the rate. Block by block, because the header may promise more than memory holds."""
     with soundfile.SoundFile(path) as file:
         if file.frames >= _OPEN_LENGTH:
             # libsndfile cannot step through it either
             return Reject("corrupt", "the header does not say how long it is; write it again with `flac` or `sox`")
-        # In blocks, because the header may promise more than memory holds
-        blocks = [file.read(_BLOCK, dtype=dtype, always_2d=True)]
-        while len(blocks[-1]) == _BLOCK:
-            blocks.append(file.read(_BLOCK, dtype=dtype, always_2d=True))
-        samples = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
-        if len(samples) != file.frames:
-            return Reject("truncated", f"{len(samples)} samples of {file.frames}")
-        return samples, file.samplerate
+        md5 = None
+        if head[:4] == b"fLaC":
+            if file.subtype not in _FLAC_BYTES:
+                return Reject("corrupt", "a FLAC of unknown sample width")
+            # STREAMINFO follows "fLaC" and a block header of 4 bytes; its last 16 bytes are the MD5, zero where there
+            # is none
+            md5 = _Md5(head[26:42], _FLAC_BYTES[file.subtype])
+        blocks = list(_blocks(file, md5))
+        samples = sum(block.shape[1] for block in blocks)
+        if samples != file.frames:
+            return Reject("truncated", f"{samples} samples of {file.frames}")
+        if md5 and not md5.holds():
+            return Reject("corrupt", "samples do not match the MD5 in the FLAC header")
+        return _joined(blocks, file.channels), file.samplerate
 
 
-def _decode_flac(path: Path, head: bytes) -> tuple[Audio, int] | Reject:
-    width = _FLAC_BYTES.get(soundfile.info(path).subtype)
-    if width is None:
-        return Reject("corrupt", "a FLAC of unknown sample width")
-    bits = 16 if width == 2 else 32
-    decoded = _decode(path, f"int{bits}")
-    if isinstance(decoded, Reject):
-        return decoded
-    left_justified, rate = decoded
-    # STREAMINFO follows "fLaC" and a block header of 4 bytes; its last 16 bytes are the MD5, zero where not computed
-    expected = head[26:42]
-    if any(expected) and _sample_md5(left_justified, width) != expected:
-        return Reject("corrupt", "samples do not match the MD5 in the FLAC header")
-    # 24 bits at most, so float32 holds them exactly
-    return left_justified.astype(np.float32) * np.float32(2.0 ** (1 - bits)), rate
+def _blocks(file: soundfile.SoundFile, md5: _Md5 | None) -> Iterator[Audio]:
+    """(channels, up to _BLOCK samples), full scale at 1.0."""
+    dtype = "float32" if md5 is None else "int16" if md5.width == 2 else "int32"
+    while len(block := file.read(_BLOCK, dtype=dtype, always_2d=True)):
+        if md5 is None:
+            yield np.ascontiguousarray(block.T)
+            continue
+        md5.update(block)
+        # 24 bits at most, so float32 holds them exactly
+        floats = block.T.astype(np.float32, order="C")
+        floats *= np.float32(2.0 ** (1 - 8 * block.dtype.itemsize))
+        yield floats
 
 
-def _sample_md5(left_justified: NDArray[np.generic], width: int) -> bytes:
-    """MD5 of the interleaved samples as little-endian integers of `width` bytes (FLAC format, STREAMINFO)."""
-    stored = left_justified.dtype.itemsize
-    integers = np.ascontiguousarray(left_justified, dtype=f"<i{stored}")
-    if stored > width:
-        integers = integers.view(np.uint8).reshape(-1, stored)[:, stored - width :]
-    return hashlib.md5(integers.tobytes(), usedforsecurity=False).digest()
+def _joined(blocks: list[Audio], channels: int) -> Audio:
+    """One after the other, each let go as soon as it is copied."""
+    whole = np.empty((channels, sum(block.shape[1] for block in blocks)), np.float32)
+    end = whole.shape[1]
+    while blocks:
+        block = blocks.pop()
+        whole[:, end - block.shape[1] : end] = block
+        end -= block.shape[1]
+    return whole
+
+
+class _Md5:
+    """MD5 of the samples as interleaved little-endian integers of `width` bytes (FLAC format, STREAMINFO)."""
+
+    def __init__(self, expected: bytes, width: int) -> None:
+        self.width = width
+        self._expected = expected
+        self._md5 = hashlib.md5(usedforsecurity=False)
+
+    def update(self, left_justified: NDArray[np.generic]) -> None:
+        stored = left_justified.dtype.itemsize
+        integers = np.ascontiguousarray(left_justified, dtype=f"<i{stored}")
+        if stored > self.width:
+            integers = np.ascontiguousarray(integers.view(np.uint8).reshape(-1, stored)[:, stored - self.width :])
+        self._md5.update(integers.data)
+
+    def holds(self) -> bool:
+        """True, too, where the encoder wrote none."""
+        return not any(self._expected) or self._md5.digest() == self._expected
 
 
 def _wav_shortfall(file: BinaryIO) -> int:
@@ -107,12 +135,11 @@ def _wav_shortfall(file: BinaryIO) -> int:
     return 0
 
 
-def _checked(samples: NDArray[np.generic], rate: int) -> tuple[Audio, int] | Reject:
-    if samples.size == 0:
+def _checked(audio: Audio, rate: int) -> tuple[Audio, int] | Reject:
+    if audio.size == 0:
         return Reject("empty", "no samples")
     if rate < MIN_RATE_HZ:
         return Reject("low_rate", f"{rate} Hz; at least {MIN_RATE_HZ} Hz are needed")
-    audio = np.ascontiguousarray(samples.T, dtype=np.float32)
     peak = max(float(audio.max()), -float(audio.min()))
     if not np.isfinite(peak):
         return Reject("not_finite", "holds NaN or infinity")

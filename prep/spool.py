@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 Audio = NDArray[np.float32]
 
-# Up to here stems stay in memory; a song of 5 minutes and 10 mono stems has 0.53 GB
-HELD_BYTES = 600_000_000
+# Up to here stems stay in memory; a mono stem of 5 minutes has 53 MB
+HELD_BYTES = 300_000_000
 
 
 class Spool:
