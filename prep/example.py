@@ -89,10 +89,10 @@ def build_example(job: Job, root: Path, scratch: Path, config: PrepConfig, targe
     if needed and not row.gains_db and config.loudness.policy == "as_recorded":
         needed = list(range(n))  # one gain for all
     with Spool(target.channels, row.samples, scratch) as spool:
-        stems = _read_stems(row, needed, root, config, target, spool, clock)
-        gains_db = [stems[i].gain_db if i in stems else 0.0 for i in range(n)]
+        unmeasured = needed if not row.gains_db else [i for i in missing if i < n]
+        measured = _read_stems(row, needed, unmeasured, root, config, target, spool, clock)
+        gains_db = [measured[i].gain_db if i in measured else gain for i, gain in enumerate(row.gains_db or n * [0.0])]
         mixes = {number: members[number] for number in missing if number >= n}
-        measured = {i: stems[i] for i in missing if i < n}
         measured |= _measure_mixes(row, mixes, gains_db, spool, config, target, clock)
         wanted = {number: (members[number], measured[number].gain_db) for number in missing}
         _encode(codec, wanted, gains_db, spool, latents, clock)
@@ -113,20 +113,27 @@ def build_example(job: Job, root: Path, scratch: Path, config: PrepConfig, targe
 
 
 def _read_stems(
-    row: PlanRow, needed: list[int], root: Path, config: PrepConfig, target: Target, spool: Spool, clock: Clock
+    row: PlanRow,
+    needed: list[int],
+    unmeasured: list[int],
+    root: Path,
+    config: PrepConfig,
+    target: Target,
+    spool: Spool,
+    clock: Clock,
 ) -> dict[int, Measured]:
-    """The stems that are needed, into the spool; what is known of them, or measured where the scan could not know."""
-    meters: dict[int, Meter] = {}
+    """The stems that are needed, into the spool; measures of the `unmeasured`, with gains where the plan has none."""
+    meters = {i: _meter(row, config, target) for i in unmeasured}
     for i in needed:
         audio = read_stem(row, i, root, target, clock.lap)
-        meters[i] = _meter(row, config, target)
-        meters[i].feed(audio)
-        clock.lap("measure")
+        if i in meters:
+            meters[i].feed(audio)
+            clock.lap("measure")
         spool.put(i, audio)
         clock.lap("read")
-    gains = [row.gains_db[i] for i in needed] if row.gains_db else _gains_db([meters[i] for i in needed], config)
+    gains = [row.gains_db[i] for i in meters] if row.gains_db else _gains_db(list(meters.values()), config)
     found = {}
-    for i, gain in zip(needed, gains, strict=True):
+    for i, gain in zip(meters, gains, strict=True):
         total = gain + row.drawn_gains_db[i]
         if row.drawn_gains_db[i] > 0:
             total += ceiling_gain_db(_peak(meters[i], config) * 10 ** (total / 20), config.loudness.ceiling_db)
