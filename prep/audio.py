@@ -7,7 +7,6 @@ samples that its header carries, WAV against the length that its header promises
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,7 +24,7 @@ MIN_RATE_HZ = 8000
 # 120 dB over full scale: no recording is that loud, so the file does not hold what its header says
 MAX_PEAK = 1e6
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 20  # samples decoded at a time
 # libsndfile's count for a FLAC whose encoder did not know the length
 _OPEN_LENGTH = 2**62
 _FLAC_BYTES = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}
@@ -55,7 +54,7 @@ def read_audio(path: Path) -> tuple[Audio, int] | Reject:
 
 
 def _decode(path: Path, head: bytes) -> tuple[Audio, int] | Reject:
-    """(channels, samples) and the rate. Block by block, because the header may promise more than memory holds."""
+    """(channels, samples) and the rate."""
     with soundfile.SoundFile(path) as file:
         if file.frames >= _OPEN_LENGTH:
             # libsndfile cannot step through it either
@@ -67,38 +66,31 @@ def _decode(path: Path, head: bytes) -> tuple[Audio, int] | Reject:
             # STREAMINFO follows "fLaC" and a block header of 4 bytes; its last 16 bytes are the MD5, zero where there
             # is none
             md5 = _Md5(head[26:42], _FLAC_BYTES[file.subtype])
-        blocks = list(_blocks(file, md5))
-        samples = sum(block.shape[1] for block in blocks)
-        if samples != file.frames:
+        try:
+            # not filled, so that a header's empty promise takes no memory
+            audio = np.empty((file.channels, file.frames), np.float32)
+        except MemoryError:
+            return Reject("corrupt", f"the header promises {file.frames} samples, more than memory holds")
+        if (samples := _fill(audio, file, md5)) != file.frames:
             return Reject("truncated", f"{samples} samples of {file.frames}")
         if md5 and not md5.holds():
             return Reject("corrupt", "samples do not match the MD5 in the FLAC header")
-        return _joined(blocks, file.channels), file.samplerate
+        return audio, file.samplerate
 
 
-def _blocks(file: soundfile.SoundFile, md5: _Md5 | None) -> Iterator[Audio]:
-    """(channels, up to _BLOCK samples), full scale at 1.0."""
+def _fill(audio: Audio, file: soundfile.SoundFile, md5: _Md5 | None) -> int:
+    """Decodes into (channels, samples), full scale at 1.0, and returns how many samples there were."""
     dtype = "float32" if md5 is None else "int16" if md5.width == 2 else "int32"
+    at = 0
     while len(block := file.read(_BLOCK, dtype=dtype, always_2d=True)):
-        if md5 is None:
-            yield np.ascontiguousarray(block.T)
-            continue
-        md5.update(block)
-        # 24 bits at most, so float32 holds them exactly
-        floats = block.T.astype(np.float32, order="C")
-        floats *= np.float32(2.0 ** (1 - 8 * block.dtype.itemsize))
-        yield floats
-
-
-def _joined(blocks: list[Audio], channels: int) -> Audio:
-    """One after the other, each let go as soon as it is copied."""
-    whole = np.empty((channels, sum(block.shape[1] for block in blocks)), np.float32)
-    end = whole.shape[1]
-    while blocks:
-        block = blocks.pop()
-        whole[:, end - block.shape[1] : end] = block
-        end -= block.shape[1]
-    return whole
+        here = audio[:, at : at + len(block)]
+        here[:] = block.T
+        if md5:
+            md5.update(block)
+            # 24 bits at most, so float32 holds them exactly
+            here *= np.float32(2.0 ** (1 - 8 * block.dtype.itemsize))
+        at += len(block)
+    return at
 
 
 class _Md5:
