@@ -25,6 +25,7 @@ demo: setup
 	@echo "Look:    $(DEMO)/listen/spectrograms.png"
 
 test: setup
+	@sh .ci/system ffmpeg
 	$(BIN)/python -m pytest
 
 check: setup
@@ -38,7 +39,7 @@ bench: setup
 	$(BIN)/python -m tests.bench.memory --minutes 20 --stems 30
 
 setup: .venv/ready
-	@sh .ci/system
+	@sh .ci/system fluidsynth
 
 .venv/ready: pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
