@@ -130,6 +130,7 @@ def _read_stems(
             meters[i].feed(audio)
             clock.lap("measure")
         spool.put(i, audio)
+        del audio  # before the next one is read
         clock.lap("read")
     gains = [row.gains_db[i] for i in meters] if row.gains_db else _gains_db(list(meters.values()), config)
     found = {}
@@ -217,7 +218,8 @@ def _encode_stretch(codec: Codec, audio: NDArray[np.float32], state: State) -> t
     padded = np.pad(audio, ((0, 0), (0, -audio.shape[1] % codec.identity.hop)))
     with torch.inference_mode():
         out, state = codec.encode_step(torch.from_numpy(padded[None]), state)
-    return out[0].numpy(), state
+    # a state may be a view that keeps the whole stretch alive
+    return out[0].numpy(), tuple(part.clone() for part in state)
 
 
 def _meta(row: PlanRow, streams: Sequence[Measured | Stream], frames: int) -> dict[str, Any]:
