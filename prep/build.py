@@ -10,12 +10,14 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy
+import soundfile
 import soxr
 import torch
 from tqdm import tqdm
@@ -49,7 +51,7 @@ def finish(draft: Draft, workers: int, progress: bool = True) -> Report:
     started = time.monotonic()
     out, folder = draft.out, draft.folder
     write_ledger(draft.ledger, out / "ledger.parquet")
-    check(draft.ledger, draft.config, out)
+    check(draft.ledger, draft.config, str(out / "ledger.parquet"))
     write_plan(draft.plan, out / "plan.parquet")
     folder.mkdir(parents=True, exist_ok=True)
     work, missing = Work(draft.scan_s, Counter()), draft.missing()
@@ -138,5 +140,7 @@ def fingerprint() -> dict[str, str]:
         "numpy": np.__version__,
         "scipy": scipy.__version__,
         "soxr": soxr.__version__,
+        "python_stretch": version("python-stretch"),
+        "libsndfile": soundfile.__libsndfile_version__,
         "python": platform.python_version(),
     }

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from prep.config import PrepConfig
 from prep.scan import ScanRow
-from prep.stages.activity import LEVELS_RATE_HZ, active, has_valid_window, is_silent
+from prep.stages.activity import FLOOR_DB, LEVELS_RATE_HZ, active, has_valid_window, is_silent
 from prep.stages.loudness import SILENCE_LUFS, stem_gains_db
 
 Verdicts = dict[str, tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Stem:
+class Candidate:
     """One stream to be: one file, or several that are summed as audio."""
 
     name: str
@@ -39,24 +39,31 @@ class Stem:
         return max(SILENCE_LUFS, float(10 * np.log10(sum(10 ** (row.loudness_lufs / 10) for row in self.rows))))
 
     @property
-    def peak(self) -> float:
-        return sum(row.peak for row in self.rows)
-
-    @property
     def levels_db(self) -> NDArray[np.float32]:
         """Of one file as measured; of several as if their powers added up. 50 Hz."""
+        if len(self.rows) == 1:
+            return self.rows[0].levels_db
         power = np.zeros(max(len(row.levels_db) for row in self.rows))
         for row in self.rows:
             levels = row.levels_db
             power[: len(levels)] += 10 ** (levels / 10)
-        return np.asarray(10 * np.log10(np.maximum(power, 1e-12)), np.float32)
+        return np.asarray(10 * np.log10(np.maximum(power, 10 ** (FLOOR_DB / 10))), np.float32)
+
+    def peak(self, true: bool) -> float:
+        """Of the samples, or between them; of several files at most this."""
+        return sum(row.true_peak if true else row.peak for row in self.rows)
+
+    def levels_after(self, gain_db: float, frames: int | None) -> NDArray[np.float32]:
+        """The first `frames` levels (None: all) after a gain, which lifts no silence."""
+        levels = self.levels_db[:frames]
+        return np.where(levels > FLOOR_DB, levels + np.float32(gain_db), np.float32(FLOOR_DB))
 
 
 @dataclass(frozen=True)
 class Choice:
     """`sounding` (stems, frames): where each stem sounds, at 50 Hz; `samples` is the length of all streams."""
 
-    stems: tuple[Stem, ...]
+    stems: tuple[Candidate, ...]
     samples: int
     targets: tuple[int, ...]
     contexts: tuple[int, ...]
@@ -72,22 +79,28 @@ class Choice:
 
 def choose(group: list[ScanRow], config: PrepConfig, verdicts: Verdicts) -> Choice | None:
     """What is used of one multitrack; None where no pair can be made of it. Fills in `verdicts` by path."""
-    stems = _stems(_allowed(group, config, verdicts), config)
-    kept, gains = _audible(stems, config, verdicts)
-    samples = (min if config.audio.unequal == "trim" else max)((stem.samples for stem in kept), default=0)
-    sounding = _sounding(kept, gains, config)
-    contexts = [i for i, stem in enumerate(kept) if stem.instrument not in config.instruments.exclude_contexts]
-    wanted = [i for i, stem in enumerate(kept) if stem.instrument not in config.instruments.exclude_targets]
+    kept = _audible(_stems(_allowed(group, config, verdicts), config), None, config, verdicts)
+    trimmed = config.audio.unequal == "trim"
+    samples, frames = ((min if trimmed else max)(lengths, default=0) for lengths in _lengths(kept))
+    if trimmed:
+        kept = _audible([stem for stem, _ in kept], frames, config, verdicts)
+    sounding = np.zeros((len(kept), frames), np.bool_)
+    for i, (stem, gain) in enumerate(kept):
+        levels = stem.levels_after(gain, frames)
+        sounding[i, : len(levels)] = active(levels, config.activity.threshold_db)
+    stems = [stem for stem, _ in kept]
+    contexts = [i for i, stem in enumerate(stems) if stem.instrument not in config.instruments.exclude_contexts]
+    wanted = [i for i, stem in enumerate(stems) if stem.instrument not in config.instruments.exclude_targets]
     window = max(1, round(config.activity.window_s * LEVELS_RATE_HZ))
     targets = [i for i in wanted if _has_company(sounding, i, contexts, window)]
-    reason = _unfit(kept, wanted, contexts, targets, config)
-    for i, stem in enumerate(kept):
+    reason = _unfit(stems, wanted, contexts, targets, config)
+    for i, stem in enumerate(stems):
         lonely = i in wanted and i not in targets
         for row in stem.rows:
             verdicts[row.path] = reason or ("", _remark(row, samples, lonely))
     if reason:
         return None
-    return Choice(tuple(kept), samples, tuple(targets), tuple(contexts), sounding, window)
+    return Choice(tuple(stems), samples, tuple(targets), tuple(contexts), sounding, window)
 
 
 def _allowed(group: list[ScanRow], config: PrepConfig, verdicts: Verdicts) -> list[ScanRow]:
@@ -103,23 +116,25 @@ def _allowed(group: list[ScanRow], config: PrepConfig, verdicts: Verdicts) -> li
     return allowed
 
 
-def _stems(rows: list[ScanRow], config: PrepConfig) -> list[Stem]:
+def _stems(rows: list[ScanRow], config: PrepConfig) -> list[Candidate]:
     """One a file, or one a class. What is Unknown is no class: it stays apart."""
     if config.instruments.group_by == "stem":
-        return [Stem(row.stem, row.instrument, (row,)) for row in rows]
+        return [Candidate(row.stem, row.instrument, (row,)) for row in rows]
     groups: dict[str, list[ScanRow]] = {}
     for row in rows:
         name = f"Unknown {row.stem}" if row.instrument == "Unknown" else row.instrument
         groups.setdefault(name, []).append(row)
-    return [Stem(name, members[0].instrument, tuple(members)) for name, members in groups.items()]
+    return [Candidate(name, members[0].instrument, tuple(members)) for name, members in groups.items()]
 
 
-def _audible(stems: list[Stem], config: PrepConfig, verdicts: Verdicts) -> tuple[list[Stem], list[float]]:
-    """The stems that sound for long enough after their gains, and these gains."""
+def _audible(
+    stems: list[Candidate], frames: int | None, config: PrepConfig, verdicts: Verdicts
+) -> list[tuple[Candidate, float]]:
+    """The stems that sound for long enough after their gains, in their first `frames` or in all, and these gains."""
     loudness, activity = config.loudness, config.activity
     gains = stem_gains_db(
         [stem.lufs for stem in stems],
-        [stem.peak for stem in stems],
+        [stem.peak(loudness.true_peak) for stem in stems],
         loudness.policy,
         loudness.stem_lufs,
         loudness.max_gain_db,
@@ -127,22 +142,18 @@ def _audible(stems: list[Stem], config: PrepConfig, verdicts: Verdicts) -> tuple
     )
     kept = []
     for stem, gain in zip(stems, gains, strict=True):
-        if is_silent(stem.levels_db + gain, activity.threshold_db, activity.min_active_s):
-            detail = f"sounds for less than {activity.min_active_s:g} s over {activity.threshold_db:g} dB"
-            verdicts.update({row.path: ("silent", detail) for row in stem.rows})
-        else:
+        if not is_silent(stem.levels_after(gain, frames), activity.threshold_db, activity.min_active_s):
             kept.append((stem, gain))
-    return [stem for stem, _ in kept], [gain for _, gain in kept]
+            continue
+        least = f"sounds for less than {activity.min_active_s:g} s" if activity.min_active_s else "never sounds"
+        trimmed = "" if frames is None else " before it is trimmed"
+        verdicts.update({r.path: ("silent", f"{least} over {activity.threshold_db:g} dB{trimmed}") for r in stem.rows})
+    return kept
 
 
-def _sounding(stems: list[Stem], gains_db: list[float], config: PrepConfig) -> NDArray[np.bool_]:
-    """(stems, frames): where each is active after its gain; what is padded is not."""
-    levels = [stem.levels_db for stem in stems]
-    frames = (min if config.audio.unequal == "trim" else max)((len(each) for each in levels), default=0)
-    sounding = np.zeros((len(stems), frames), np.bool_)
-    for row, each, gain in zip(sounding, levels, gains_db, strict=True):
-        row[: len(each)] = active(each[:frames] + gain, config.activity.threshold_db)
-    return sounding
+def _lengths(kept: list[tuple[Candidate, float]]) -> tuple[list[int], list[int]]:
+    """Of each stem in samples, and in levels."""
+    return [stem.samples for stem, _ in kept], [len(stem.levels_db) for stem, _ in kept]
 
 
 def _has_company(sounding: NDArray[np.bool_], target: int, contexts: list[int], window_frames: int) -> bool:
@@ -152,7 +163,7 @@ def _has_company(sounding: NDArray[np.bool_], target: int, contexts: list[int], 
 
 
 def _unfit(
-    kept: list[Stem], wanted: list[int], contexts: list[int], targets: list[int], config: PrepConfig
+    kept: list[Candidate], wanted: list[int], contexts: list[int], targets: list[int], config: PrepConfig
 ) -> tuple[str, str] | None:
     if len(kept) < 2:
         return ("too_few_stems", "a pair needs two stems that sound")

@@ -24,7 +24,7 @@ class Activity(Section):
     threshold_db: float = Field(-60.0, le=0)  # A-weighted RMS of a 20 ms frame [S: StreamMusicGen A.9]
     min_active_s: float = Field(1.0, ge=0)  # a stem that sounds for less is left out as silent [ours]
     # a target must sound together with what is heard in half of a window of this length [S: StreamMusicGen]
-    window_s: float = Field(10.0, gt=0)
+    window_s: float = Field(10.0, gt=0, le=3600)
 
 
 class Instruments(Section):
@@ -50,7 +50,7 @@ class Loudness(Section):
     mix_lufs: float = Field(-18.0, le=0, ge=-60)  # [C: StreamMusicGen's evaluation]
     mix_offset_db: float = Field(6.0, ge=0, le=24)  # a mix's level is drawn within plus or minus this [ours]
     ceiling_db: float = Field(0.0, le=0)  # over this peak a stream is attenuated, never clipped
-    peak: Literal["sample", "true"] = "sample"  # which peak: of the samples, or BS.1770's between them
+    true_peak: bool = False  # the ceiling holds for BS.1770's peaks between the samples, too
     max_gain_db: float = Field(40.0, ge=0)  # a nearly silent stem is not blown up by more
 
 
@@ -62,7 +62,7 @@ class Mixing(Section):
     @field_validator("size_law")
     @classmethod
     def _are_weights(cls, law: str | list[float]) -> str | list[float]:
-        if isinstance(law, list) and (not law or min(law) < 0 or not sum(law) > 0):
+        if isinstance(law, list) and (not law or min(law) < 0 or not 0 < sum(law) < 1e300):
             raise ValueError(f"weights {law} must be a list of numbers of 0 or more, one of them above 0")
         return law
 

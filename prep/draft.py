@@ -21,8 +21,7 @@ from prep.ledger import LedgerRow, make_ledger
 from prep.multitrack import Multitrack
 from prep.plan import Plan, PlanRow, make_plan
 from prep.reuse import known_streams, stream_digests
-from prep.scan import Job as ScanJob
-from prep.scan import ScanRow, Target, left_out, read_scan, scan, scan_key, write_scan
+from prep.scan import ScanJob, ScanRow, Target, left_out, read_scan, scan, scan_key, write_scan
 
 
 @dataclass(frozen=True)

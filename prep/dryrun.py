@@ -63,7 +63,7 @@ def _up(size: int, unit: int) -> int:
 def estimate(draft: Draft, workers: int) -> Estimate:
     """Raises PrepError where a source has changed since the scan."""
     jobs = draft.jobs([row for group in draft.missing().values() for row in group])
-    left = [job for job in jobs if _encodings(job)]
+    left = [job for job in jobs if job.missing]
     if not left:
         return Estimate(0.0, 0)
     # evenly over the corpus, since songs that stand together are alike
@@ -81,10 +81,6 @@ def estimate(draft: Draft, workers: int) -> Estimate:
     return Estimate(idle_s + _busy_s(left, chosen, built, draft.identity.sample_rate) / min(workers, len(left)), count)
 
 
-def _encodings(job: Job) -> int:
-    return len(job.row.stems) + len(job.row.mixes) - len(job.known)
-
-
 def _cut(job: Job, rate: int) -> Job:
     return replace(job, row=replace(job.row, samples=min(job.row.samples, round(SAMPLE_S * rate))), known={})
 
@@ -94,23 +90,34 @@ def _busy_s(left: list[Job], chosen: list[Job], built: list[Built], rate: int) -
     seconds: Counter[str] = Counter()
     for each in built:
         seconds.update(each.seconds)
-    read = sum(len(job.row.stems) * job.row.samples for job in chosen)
-    read_s = (seconds["read"] + seconds["augment"]) / read
-    encode_s = (seconds["mix"] + seconds["measure"] + seconds["encode"]) / sum(each.stream_s for each in built)
-    rows = [(job.row, _encodings(job)) for job in left]
-    return sum(row.samples * (len(row.stems) * read_s + number * encode_s / rate) for row, number in rows)
+    stages = ("mix", "measure", "encode")
+    read_s = seconds["read"] / sum(_stem_samples(job) for job in chosen)
+    augment_s = seconds["augment"] / max(1, sum(_stem_samples(job) for job in chosen if _is_augmented(job)))
+    encode_s = sum(seconds[stage] for stage in stages) / sum(each.stream_s for each in built) / rate
+    return sum(
+        _stem_samples(job) * (read_s + augment_s * _is_augmented(job)) + len(job.missing) * job.row.samples * encode_s
+        for job in left
+    )
+
+
+def _stem_samples(job: Job) -> int:
+    return len(job.needed) * job.row.samples
+
+
+def _is_augmented(job: Job) -> bool:
+    return job.row.augmentation != "{}" and not job.row.files_augmented
 
 
 def lines(draft: Draft, workers: int) -> list[str]:
     """For a person. Raises PrepError where a build would stop, too."""
-    check(draft.ledger, draft.config, draft.out)
+    check(draft.ledger, draft.config, "the ledger of a build")
     rate = draft.identity.sample_rate
     told = [f"{draft.out}: would be built as generation {draft.generation} (only the scan is kept)"]
     for split, shards in draft.shards.items():
         rows = [row for row in draft.plan.rows if row.split == split]
         told.append(f"  {split:<11}{_counts(rows, draft.identity, rate)}, {len(shards)} shards")
     told.append(f"  {'in all':<11}{_counts(draft.plan.rows, draft.identity, rate)}")
-    told += ledger_lines(draft.ledger, draft.plan, draft.out)
+    told += ledger_lines(draft.ledger, draft.plan)
     guess = estimate(draft, workers)
     if guess.sampled:
         sample = f"measured on the first {SAMPLE_S:g} s of {guess.sampled} examples"

@@ -28,7 +28,7 @@ from prep.scan import Target
 from prep.spool import Spool
 from prep.stages.loudness import SILENCE_LUFS, ceiling_gain_db, stem_gains_db
 from prep.stages.meter import Meter
-from prep.stages.mixing import mix_audio, mix_gain_db
+from prep.stages.mixing import Members, mix_audio, mix_gain_db
 from prep.stem import read_stem
 
 # frames a call of the codec: part of an encoding's identity, since float sums depend on shapes
@@ -60,6 +60,21 @@ class Job:
     def id(self) -> str:
         return self.row.id
 
+    @property
+    def members(self) -> list[Members]:
+        """Of every stream."""
+        return [*((i,) for i in range(len(self.row.stems))), *self.row.mixes]
+
+    @property
+    def missing(self) -> list[int]:
+        """The streams that are not known."""
+        return [number for number in range(len(self.members)) if number not in self.known]
+
+    @property
+    def needed(self) -> list[int]:
+        """The stems that the missing streams are made of."""
+        return sorted({i for number in self.missing for i in self.members[number]})
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -77,15 +92,15 @@ def build_example(job: Job, root: Path, scratch: Path, config: PrepConfig, targe
     """
     clock, row = Clock(), job.row
     codec = _codec(config.codec)
-    n, members = len(row.stems), (*((i,) for i in range(len(row.stems))), *row.mixes)
+    n, members = len(row.stems), job.members
     frames = math.ceil(row.samples / codec.identity.hop)
     latents = np.zeros((len(members), frames, codec.identity.dim), np.float16)
     streams = read_streams(job.known)
     for number, stream in streams.items():
         latents[number] = stream.latents
     clock.lap("copy")
-    missing = [number for number in range(len(members)) if number not in streams]
-    needed = sorted({i for number in missing for i in members[number]})
+    job = Job(row, {number: job.known[number] for number in streams})  # without what turned out to be damaged
+    missing, needed = job.missing, job.needed
     if needed and not row.gains_db and config.loudness.policy == "as_recorded":
         needed = list(range(n))  # one gain for all
     with Spool(target.channels, row.samples, scratch) as spool:
@@ -105,11 +120,16 @@ def build_example(job: Job, root: Path, scratch: Path, config: PrepConfig, targe
         stems=latents[:n],
         mixes=latents[n:],
         levels=np.stack([stream.levels for stream in ordered]),
-        sources={name: "+".join(digests) for name, digests in zip(row.stems, row.digests, strict=True)},
+        sources=sources_of(row),
         streams=stream_digests(row, config, codec.identity),
     )
     length_s = row.samples / target.rate
     return Built(example, len(needed) * length_s, len(missing) * length_s, len(missing), clock.seconds)
+
+
+def sources_of(row: PlanRow) -> dict[str, str]:
+    """Each stem's digest, or digests where it is a sum."""
+    return {name: "+".join(digests) for name, digests in zip(row.stems, row.digests, strict=True)}
 
 
 def _read_stems(
@@ -156,11 +176,11 @@ def _gains_db(meters: list[Meter], config: PrepConfig) -> list[float]:
 
 
 def _meter(row: PlanRow, config: PrepConfig, target: Target) -> Meter:
-    return Meter(target.rate, target.channels, row.samples, true_peak=config.loudness.peak == "true")
+    return Meter(target.rate, target.channels, row.samples, true_peak=config.loudness.true_peak)
 
 
 def _peak(meter: Meter, config: PrepConfig) -> float:
-    return meter.true_peak if config.loudness.peak == "true" else meter.peak
+    return meter.true_peak if config.loudness.true_peak else meter.peak
 
 
 def _measure_mixes(

@@ -12,6 +12,7 @@ import torch
 import shards
 from prep.draft import target_of
 from prep.errors import PrepError
+from prep.example import sources_of
 from prep.instruments import CLASSES
 from prep.plan import PlanRow, read_plan
 from prep.recorded import recorded_codec, recorded_config
@@ -64,11 +65,18 @@ def write_excerpt(
 def _planned(data: Path, record: shards.Record) -> PlanRow:
     """The plan's row that the record was built from."""
     for row in read_plan(data / "plan.parquet"):
-        if row.id == record.id and list(row.stems) == record.meta["stems"]:
+        if row.id == record.id and is_of(record, row):
             return row
     raise PrepError(
         f"plan.parquet of {data} is of a later, unfinished build without {record.id}. Run that build again."
     )
+
+
+def is_of(record: shards.Record, row: PlanRow) -> bool:
+    """Whether the record is what this row plans: of the same files, changed alike, mixed alike."""
+    meta, n = record.meta, record.meta["n_stems"]
+    planned = (row.augmentation, row.samples, [list(members) for members in row.mixes], sources_of(row))
+    return planned == (meta["augmentation"], meta["samples"], meta["members"][n:], record.sources)
 
 
 def _choose(dataset: shards.Dataset, instrument: str, split: str, id: str | None) -> tuple[shards.Record, int, int]:

@@ -92,17 +92,17 @@ def count(rows: list[LedgerRow]) -> dict[str, int]:
     return {status: found[status] for status in STATUSES}
 
 
-def check(rows: list[LedgerRow], config: PrepConfig, out: Path) -> None:
-    """Raises PrepError when nothing can be used, or when too much is broken. `out` is where the ledger lies."""
-    counts, ledger = count(rows), out / "ledger.parquet"
+def check(rows: list[LedgerRow], config: PrepConfig, where: str) -> None:
+    """Raises PrepError when nothing can be used, or when too much is broken. `where` all the rows can be read."""
+    counts = count(rows)
     if not counts["used"]:
         (reason, detail), times = Counter((row.reason, row.detail) for row in rows).most_common(1)[0]
-        raise PrepError(f"nothing to build: {times} of {len(rows)} files: {reason} ({detail}). All of them: {ledger}.")
+        raise PrepError(f"nothing to build: {times} of {len(rows)} files: {reason} ({detail}). All of them: {where}.")
     share = counts["quarantined"] / len(rows)
     if share > config.max_bad_fraction:
         broken = next(row for row in rows if row.status == "quarantined")
         raise PrepError(
             f"{counts['quarantined']} of {len(rows)} files are broken ({share:.0%}), more than max_bad_fraction "
             f"({config.max_bad_fraction:g}) allows; the first: {broken.path} ({broken.reason}). "
-            f"Mend them ({ledger} lists all), or --set max_bad_fraction=1."
+            f"Mend them (all of them: {where}), or --set max_bad_fraction=1."
         )

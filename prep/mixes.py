@@ -12,7 +12,6 @@ import pandas as pd
 
 import shards
 from prep.build import finish
-from prep.config import PrepConfig
 from prep.draft import bytes_per_sample, draft_of, target_of
 from prep.draws import rng_for
 from prep.errors import PrepError
@@ -31,9 +30,14 @@ def add_mixes(out: Path, root: Path, number: int, workers: int, progress: bool =
     """
     dataset = shards.open(out)
     config, codec = recorded_config(dataset), recorded_codec(dataset)
-    rows = _scanned(out, config, scan_key(target_of(codec.identity, config)))
-    mixing = config.mixing.model_copy(update={"subsets_per_target": config.mixing.subsets_per_target + number})
-    more = PrepConfig(**config.model_copy(update={"mixing": mixing}).model_dump())
+    rows = _scanned(out, scan_key(target_of(codec.identity, config)))
+    if draft_of(rows, root, out, config, codec.identity).plan.digest != dataset.index["plan"]:
+        raise PrepError(f"{out} has been scanned again, or begun anew, since it was built. Run the same build first.")
+    total = config.mixing.subsets_per_target + number
+    if total > 64:
+        raise PrepError(f"--add {number} makes {total} subsets a target; mixing.subsets_per_target ends at 64.")
+    mixing = config.mixing.model_copy(update={"subsets_per_target": total})
+    more = config.model_copy(update={"mixing": mixing})
     return finish(draft_of(rows, root, out, more, codec.identity), workers, progress)
 
 
@@ -49,9 +53,12 @@ def costs_of(out: Path) -> list[str]:
     return lines(pair_costs(songs, law, rng_of, bytes_per_sample(codec.identity)))
 
 
-def _scanned(out: Path, config: PrepConfig, key: str) -> list[ScanRow]:
+def _scanned(out: Path, key: str) -> list[ScanRow]:
     """The scan's rows of the files in the ledger."""
-    inputs = set(pd.read_parquet(out / "ledger.parquet", columns=["path"])["path"])
+    try:
+        inputs = set(pd.read_parquet(out / "ledger.parquet", columns=["path"])["path"])
+    except (OSError, ValueError) as error:
+        raise PrepError(f"{out / 'ledger.parquet'} cannot be read. Run the same `prep build` again.") from error
     rows = [row for row in read_scan(out / "scan.parquet", key) if row.path in inputs]
     if {row.path for row in rows} != inputs:
         raise PrepError(f"{out / 'scan.parquet'} is not the scan of the last build. Run the same `prep build` again.")

@@ -10,7 +10,8 @@ from pathlib import Path
 SPLITS = ("train", "validation", "test")
 
 # webdataset lower-cases keys and cuts them at dots, so an id may hold neither capitals nor dots
-_ID = re.compile(r"[a-z0-9_-]{1,80}")
+MAX_ID = 80
+_ID = re.compile(rf"[a-z0-9_-]{{1,{MAX_ID}}}")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Multitrack:
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
-            raise ValueError(f"multitrack id {self.id!r} must match [a-z0-9_-]{1, 80}")
+            raise ValueError(f"multitrack id {self.id!r} must match {_ID.pattern}")
         if self.split not in SPLITS:
             raise ValueError(f"{self.id}: split {self.split!r} must be one of {', '.join(SPLITS)}")
         if len({stem.name for stem in self.stems}) != len(self.stems):

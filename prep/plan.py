@@ -17,11 +17,11 @@ from typing import Any
 
 import pandas as pd
 
-from prep.choice import Choice, Stem, choose
+from prep.choice import Candidate, Choice, choose
 from prep.config import PrepConfig
 from prep.draws import rng_for
 from prep.errors import PrepError
-from prep.multitrack import SPLITS
+from prep.multitrack import MAX_ID, SPLITS
 from prep.scan import VERSION, ScanRow, write_table
 from prep.stages.augment import Augmentation, augmented_length, draw_heard, draw_stem_gain_db
 from prep.stages.loudness import stem_gains_db
@@ -50,7 +50,6 @@ class PlanRow:
     programs: tuple[int, ...]
     instruments: tuple[str, ...]
     gains_db: tuple[float, ...]  # empty: measured when built
-    loudness_lufs: tuple[float, ...]  # after the gain; empty like the gains
     drawn_gains_db: tuple[float, ...]  # on top of the gains: a rendition's
     targets: tuple[int, ...]
     contexts: tuple[int, ...]
@@ -93,16 +92,25 @@ def _examples(choice: Choice, config: PrepConfig) -> list[PlanRow]:
     examples = [_plan(choice, config, first.id, Augmentation.from_json(first.augmentation), bool(first.original))]
     if first.split == "train" and not first.original:
         for number in range(1, config.augment.renditions + 1):
-            id = f"{first.id}-r{number}"
+            id = _rendition_id(first.id, number)
             augmentation = draw_heard(config.augment, rng_for(config.seed, id, "augment"))
             examples.append(_plan(choice, config, id, augmentation, False))
     return examples
 
 
+def _rendition_id(id: str, number: int) -> str:
+    """Two hyphens, which no source gives; of an id that leaves no room for them, a digest stands for the end."""
+    suffix = f"--r{number}"
+    if len(id) + len(suffix) <= MAX_ID:
+        return id + suffix
+    digest = hashlib.sha256(id.encode()).hexdigest()[:16]
+    return f"{id[: MAX_ID - len(digest) - len(suffix)]}{digest}{suffix}"
+
+
 def _plan(choice: Choice, config: PrepConfig, id: str, augmentation: Augmentation, files_augmented: bool) -> PlanRow:
     stems, first = choice.stems, choice.stems[0].rows[0]
     rendition = id != first.id
-    gains, loudness = _known_gains(stems, config) if not rendition else ((), ())
+    gains = () if rendition else _known_gains(stems, choice.samples, config)
     drawn = [draw_stem_gain_db(config.augment, rng_for(config.seed, id, f"stem_gain:{stem.name}")) for stem in stems]
     mixes, dropped = _mixes(choice, config, id)
     return PlanRow(
@@ -121,7 +129,6 @@ def _plan(choice: Choice, config: PrepConfig, id: str, augmentation: Augmentatio
         programs=tuple(stem.rows[0].program for stem in stems),
         instruments=tuple(stem.instrument for stem in stems),
         gains_db=gains,
-        loudness_lufs=loudness,
         drawn_gains_db=tuple(drawn) if rendition else (0.0,) * len(stems),
         targets=choice.targets,
         contexts=choice.contexts,
@@ -131,17 +138,20 @@ def _plan(choice: Choice, config: PrepConfig, id: str, augmentation: Augmentatio
     )
 
 
-def _known_gains(stems: tuple[Stem, ...], config: PrepConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Gains and the loudness after them where each stem is one file, whose measures the scan has."""
-    if any(len(stem.rows) > 1 for stem in stems):
-        return (), ()
-    settings, rows = config.loudness, [stem.rows[0] for stem in stems]
-    measured = [row.loudness_lufs for row in rows]
-    peaks = [row.true_peak if settings.peak == "true" else row.peak for row in rows]
+def _known_gains(stems: tuple[Candidate, ...], samples: int, config: PrepConfig) -> tuple[float, ...]:
+    """The gains, where each stem is one file that is stored whole: then the scan's measures are the stems'."""
+    if any(len(stem.rows) > 1 or stem.samples > samples for stem in stems):
+        return ()
+    loudness = config.loudness
     gains = stem_gains_db(
-        measured, peaks, settings.policy, settings.stem_lufs, settings.max_gain_db, settings.ceiling_db
+        [stem.lufs for stem in stems],
+        [stem.peak(loudness.true_peak) for stem in stems],
+        loudness.policy,
+        loudness.stem_lufs,
+        loudness.max_gain_db,
+        loudness.ceiling_db,
     )
-    return tuple(gains), tuple(lufs + gain for lufs, gain in zip(measured, gains, strict=True))
+    return tuple(gains)
 
 
 def _mixes(choice: Choice, config: PrepConfig, id: str) -> tuple[tuple[Members, ...], int]:

@@ -157,7 +157,10 @@ def _resume(out: Path, fingerprint: dict[str, Any]) -> dict[str, Any] | None:
     """The record of a finished run; None where there is work left. `out` then holds the fingerprint of this run."""
     receipt = out / RECEIPT
     if receipt.is_file():
-        record: dict[str, Any] = json.loads(receipt.read_text())
+        try:
+            record: dict[str, Any] = json.loads(receipt.read_text())
+        except ValueError as error:
+            raise PrepError(f"{receipt} is damaged. Delete {out} and render again.") from error
         if record["fingerprint"] != fingerprint:
             raise PrepError(
                 f"{out} holds another rendering (other MIDI, SoundFont, renditions or options). Choose another OUT."

@@ -73,7 +73,8 @@ class Report:
                 f"  {split['frames']:>8} frames = {split['frames'] / rate / 3600:6.2f} h of latents  "
                 f"{len(split['shards'])} shards, {size:.1f} MB"
             )
-        return lines + ledger_lines(self.ledger, self.plan, self.out) + self._time_lines()
+        where = f"   (every one of them: {self.out / 'ledger.parquet'})"
+        return lines + ledger_lines(self.ledger, self.plan, where) + self._time_lines()
 
     def _time_lines(self) -> list[str]:
         if self.work is None:
@@ -92,12 +93,12 @@ class Report:
         ]
 
 
-def ledger_lines(ledger: list[LedgerRow], plan: Plan, out: Path) -> list[str]:
-    """What came of the inputs, and every remark there is."""
+def ledger_lines(ledger: list[LedgerRow], plan: Plan, where: str = "") -> list[str]:
+    """What came of the inputs, and every remark there is; `where` all of them can be read."""
     counts = count(ledger)
     lines = [
         f"  inputs {len(ledger)} = {counts['used']} used + {counts['filtered']} filtered "
-        f"+ {counts['quarantined']} quarantined   (every one of them: {out / 'ledger.parquet'})"
+        f"+ {counts['quarantined']} quarantined{where}"
     ]
     for (status, reason), times in sorted(Counter((r.status, r.reason) for r in ledger if r.reason).items()):
         first = next(row for row in ledger if row.reason == reason)

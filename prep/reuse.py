@@ -47,18 +47,20 @@ class Stream:
 def stream_digests(row: PlanRow, config: PrepConfig, identity: CodecIdentity) -> tuple[str, ...]:
     """One for each stem, then one for each mix."""
     loudness = config.loudness
-    shared: list[Any] = [ENCODING_VERSION, identity.digest, row.samples, loudness.ceiling_db, loudness.peak]
+    shared: list[Any] = [ENCODING_VERSION, identity.digest, row.samples, loudness.ceiling_db, loudness.true_peak]
     if not row.files_augmented:
         shared += [row.augmentation]
     if not row.gains_db:
         shared += [loudness.policy, loudness.stem_lufs, loudness.max_gain_db]
-        shared += [row.digests] if loudness.policy == "as_recorded" else []
+        # one gain for all: it hangs on every stem, and on what was done to it
+        everything = [row.digests, [is_drums(row, i) for i in range(len(row.stems))]]
+        shared += everything if loudness.policy == "as_recorded" else []
     stems = []
     for i, digests in enumerate(row.digests):
         gain = row.gains_db[i] if row.gains_db else None
         stems.append(_digest([shared, digests, gain, row.drawn_gains_db[i], is_drums(row, i)]))
     mixes = [
-        _digest([sorted(stems[i] for i in members), loudness.mix_lufs, offset])
+        _digest([[stems[i] for i in sorted(members)], loudness.mix_lufs, offset])  # in the order of summing
         for members, offset in zip(row.mixes, row.offsets_db, strict=True)
     ]
     return (*stems, *mixes)

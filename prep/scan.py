@@ -85,7 +85,7 @@ def load_stem(path: Path, target: Target) -> tuple[np.ndarray, int, int] | Rejec
 
 
 @dataclass(frozen=True)
-class Job:
+class ScanJob:
     """A multitrack, and what the last scan knew of its files."""
 
     multitrack: Multitrack
@@ -96,12 +96,12 @@ class Job:
         return self.multitrack.id
 
 
-def scan_multitrack(job: Job, root: Path, target: Target) -> list[ScanRow]:
+def scan_multitrack(job: ScanJob, root: Path, target: Target) -> list[ScanRow]:
     """A row for each stem."""
     return [_scan_stem(job, stem, root, target) for stem in job.multitrack.stems]
 
 
-def _scan_stem(job: Job, stem: Stem, root: Path, target: Target) -> ScanRow:
+def _scan_stem(job: ScanJob, stem: Stem, root: Path, target: Target) -> ScanRow:
     row = _unread(job.multitrack, stem, root)
     known = job.known.get(row.path)
     if known and _unchanged(known, row):
@@ -185,12 +185,12 @@ def scan(
     root: Path,
     target: Target,
     earlier: list[ScanRow],
-    run: Callable[[Callable[[Job], list[ScanRow]], list[Job]], Iterator[list[ScanRow]]],
+    run: Callable[[Callable[[ScanJob], list[ScanRow]], list[ScanJob]], Iterator[list[ScanRow]]],
 ) -> Iterator[list[ScanRow]]:
     """The rows of each multitrack, in order; `earlier` rows where they hold. `run(function, items)` is the engine."""
     known = {row.path: row for row in earlier if row.stem}  # not what the source left out
     held = {m.id: _held(known, m, root) for m in multitracks}
-    jobs = [Job(m, _known(known, m, root)) for m in multitracks if held[m.id] is None]
+    jobs = [ScanJob(m, _known(known, m, root)) for m in multitracks if held[m.id] is None]
     scanned = run(partial(scan_multitrack, root=root, target=target), jobs)
     for multitrack in multitracks:
         rows = held[multitrack.id]

@@ -57,6 +57,6 @@ def _sum(one: Audio, other: Audio) -> Audio:
     """Of two lengths, the longer."""
     if one.shape[1] < other.shape[1]:
         one, other = other, one
-    total = np.array(one)
+    total = np.array(one, order="C")  # one may be a view in another order, which would be kept
     total[:, : other.shape[1]] += other
     return total

@@ -120,7 +120,9 @@ def _pieces(audio: Audio, rate: int, speed: float, windows: _Windows) -> Iterato
 def _stretched(piece: Audio, length: int, vocoder: Signalsmith.Stretch, head: int) -> Audio:
     # Mirrored at its end, but not so far that its attack came back; zeros would pull the end down by 8 dB
     beyond = min(vocoder.blockSamples() // 2, piece.shape[1] // 2)
-    body = np.asarray(vocoder.process(np.pad(piece, ((0, 0), (0, beyond)), mode="reflect")))[:, :length]
+    # The vocoder takes whatever memory it is given for rows of samples
+    mirrored = np.ascontiguousarray(np.pad(piece, ((0, 0), (0, beyond)), mode="reflect"))
+    body = np.asarray(vocoder.process(mirrored))[:, :length]
     body = np.pad(body, ((0, 0), (0, length - body.shape[1])))
     # The copy ends before the next attack, which would sound twice
     copied = min(head, length, piece.shape[1])

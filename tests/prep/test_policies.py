@@ -66,7 +66,7 @@ def test_no_true_peak_passes_the_ceiling(tmp_path: Path, codec: str, policy: str
     wave = 0.5 * np.sin(np.pi / 2 * np.arange(3 * RATE) + np.pi / 4)
     audio = {f"S{i:02d}": (wave * gain).astype(np.float32) for i, gain in enumerate((1.0, 0.8))} | {"S02": tone(3)}
     write_track(root / "train/Track00009", audio)
-    settings = Loudness(policy=policy, stem_lufs=0.0, mix_lufs=0.0, mix_offset_db=0.0, ceiling_db=-6.0, peak="true")  # type: ignore[arg-type]
+    settings = Loudness(policy=policy, stem_lufs=0.0, mix_lufs=0.0, mix_offset_db=0.0, ceiling_db=-6.0, true_peak=True)  # type: ignore[arg-type]
     run(root, tmp_path / "out", codec, loudness=settings)
     record = song(tmp_path / "out")
     gains, folder = record.meta["gains_db"], root / "train/Track00009/stems"

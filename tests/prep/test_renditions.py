@@ -25,11 +25,11 @@ def test_only_training_multitracks_have_renditions(tmp_path: Path, codec: str) -
     report = run(write_corpus(tmp_path / "corpus"), tmp_path / "out", codec, augment=TWO)
     dataset = shards.open(tmp_path / "out")
     ids = {record.id: record.meta for record in dataset}
-    assert sorted(ids) == ["track00001", "track00001-r1", "track00001-r2", "track00002", "track00002-r1",
-                           "track00002-r2", "track00003", "track00004"]  # fmt: skip
+    assert sorted(ids) == ["track00001", "track00001--r1", "track00001--r2", "track00002", "track00002--r1",
+                           "track00002--r2", "track00003", "track00004"]  # fmt: skip
     assert {meta["original"] for id, meta in ids.items() if id.startswith("track00001")} == {"track00001"}
     assert ids["track00001"]["augmentation"] == "{}"
-    drawn = [json.loads(ids[id]["augmentation"]) for id in ids if "-r" in id]
+    drawn = [json.loads(ids[id]["augmentation"]) for id in ids if "--r" in id]
     assert all(drawn) and len({json.dumps(each) for each in drawn}) == len(drawn)
     counts = dataset.index["counts"]
     assert (counts["multitracks"], counts["renditions"]) == (4, 4)
@@ -41,7 +41,7 @@ def test_a_rendition_is_made_again_from_its_record(tmp_path: Path, codec: str) -
     settings = Loudness(mix_offset_db=0.0)
     run(root, tmp_path / "out", codec, augment=TWO, loudness=settings)
     model, target = load_codec(codec), Target(RATE, 2, Audio())
-    record = next(r for r in shards.open(tmp_path / "out") if r.id == "track00002-r1")
+    record = next(r for r in shards.open(tmp_path / "out") if r.id == "track00002--r1")
     row = next(r for r in read_plan(tmp_path / "out/plan.parquet") if r.id == record.id)
     meta = record.meta
     speed = Augmentation.from_json(meta["augmentation"]).speed
@@ -68,7 +68,7 @@ def test_more_renditions_move_none(tmp_path: Path, codec: str) -> None:
     second = {record.id: record["stems"].tobytes() for record in shards.open(out)}
     assert first.items() < second.items()
     assert report.work and report.work.copied > 0
-    assert {id for id in second if id not in first} == {"track00001-r2", "track00002-r2"}
+    assert {id for id in second if id not in first} == {"track00001--r2", "track00002--r2"}
 
 
 def test_any_number_of_workers_gives_the_same_renditions(tmp_path: Path, codec: str) -> None:
@@ -81,5 +81,5 @@ def test_any_number_of_workers_gives_the_same_renditions(tmp_path: Path, codec: 
 def test_a_rendition_can_be_heard(tmp_path: Path, codec: str) -> None:
     root, out = write_corpus(tmp_path / "corpus"), tmp_path / "out"
     run(root, out, codec, augment=TWO)
-    heard = write_excerpt(out, root, tmp_path / "listen", "Bass", id="track00001-r2")
-    assert heard.id == "track00001-r2" and all(path.is_file() for path in heard.paths)
+    heard = write_excerpt(out, root, tmp_path / "listen", "Bass", id="track00001--r2")
+    assert heard.id == "track00001--r2" and all(path.is_file() for path in heard.paths)

@@ -10,7 +10,7 @@ import soundfile as sf
 
 from prep.config import Audio
 from prep.errors import Reject
-from prep.scan import Job, ScanRow, Target, load_stem, read_scan, scan, scan_key, write_scan
+from prep.scan import ScanJob, ScanRow, Target, load_stem, read_scan, scan, scan_key, write_scan
 from prep.sources.slakh import read_slakh
 from prep.stages.activity import levels_db
 from prep.stages.loudness import integrated_lufs
@@ -23,7 +23,7 @@ def scanned(root: Path, earlier: list[ScanRow], target: Target = TARGET) -> tupl
     """The rows, and which multitracks were decoded for them."""
     decoded: list[str] = []
 
-    def run(function: Callable[[Job], list[ScanRow]], items: list[Job]) -> Iterator[list[ScanRow]]:
+    def run(function: Callable[[ScanJob], list[ScanRow]], items: list[ScanJob]) -> Iterator[list[ScanRow]]:
         decoded.extend(item.id for item in items)
         return map(function, items)
 
