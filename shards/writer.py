@@ -97,7 +97,7 @@ class _Tally:
 
     def add(self, role: str, streams: np.ndarray) -> None:
         share = self._shares[role]
-        for stream in streams.astype(np.float64):
+        for stream in (each.astype(np.float64) for each in streams):  # one at a time: float64 is four times as much
             share["frames"] += len(stream)
             share["sum"] = share["sum"] + stream.sum(axis=0)
             share["sum_sq"] = share["sum_sq"] + np.square(stream).sum(axis=0)
@@ -122,9 +122,11 @@ def _write_tar(file: BinaryIO, examples: Iterable[Example], tally: _Tally) -> It
                 raise ShardError(f"id {example.id} came twice into one shard; give each example its own")
             seen.add(example.id)
             arrays = dict(zip(ARRAYS, (example.stems, example.mixes, example.levels), strict=True))
-            payloads = {"json": dump_json({key: example.meta[key] for key in _FIELDS})}
-            payloads |= {name: npy_header(array.shape) + array.tobytes() for name, array in arrays.items()}
-            members = {name: _add(tar, file, f"{example.id}.{name}", data) for name, data in payloads.items()}
+            json = dump_json({key: example.meta[key] for key in _FIELDS})
+            members = {"json": _add(tar, file, f"{example.id}.json", json)}
+            for name, array in arrays.items():
+                data = b"".join([npy_header(array.shape), np.ascontiguousarray(array).data])
+                members[name] = _add(tar, file, f"{example.id}.{name}", data)
             tally.add("stem", example.stems)
             tally.add("mix", example.mixes)
             shapes = {name: array.shape for name, array in arrays.items()}

@@ -101,3 +101,22 @@ def test_silence_does_not_trim_the_others() -> None:
     nothing = ScanRow(**{**vars(nothing), "samples": 1, "levels": b"", "loudness_lufs": -120.0})
     choice, verdicts = chosen([sound, part("S01", (0, 40)), nothing], audio=Audio(unequal="trim"))
     assert choice and choice.samples == 40 * 44100 and verdicts[nothing.path][0] == "silent"
+
+
+def test_a_stem_that_sounds_only_where_it_is_trimmed_is_silent() -> None:
+    short = part("S01", (0, 20))
+    short = ScanRow(**{**vars(short), "samples": 20 * 44100, "levels": short.levels[: 20 * 50 * 2]})
+    late = part("S02", (25, 40))
+    choice, verdicts = chosen([part("S00", (0, 40)), short, late], audio=Audio(unequal="trim"))
+    assert choice and [stem.name for stem in choice.stems] == ["S00", "S01"]
+    assert verdicts[late.path] == ("silent", "sounds for less than 1 s over -60 dB before it is trimmed")
+    padded, _ = chosen([part("S00", (0, 40)), short, late])
+    assert padded and len(padded.stems) == 3
+
+
+def test_no_gain_makes_silence_sound() -> None:
+    quiet = part("S00", (0, 1.2), loudness_lufs=-75.0)
+    choice, verdicts = chosen(
+        [quiet, part("S01", (0, 40)), part("S02", (0, 40))], activity=Activity(threshold_db=-100.0)
+    )
+    assert choice and not choice.sounding[0, 100:].any() and verdicts[quiet.path][1].startswith("never a target")

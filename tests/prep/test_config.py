@@ -88,3 +88,11 @@ def test_size_laws(law: object, fine: bool) -> None:
     else:
         with pytest.raises(PrepError, match=r"mixing.size_law"):
             read_config(None, (f"mixing.size_law={law}",))
+
+
+def test_settings_of_the_readme_can_be_set_from_the_shell() -> None:
+    assert read_config(None, ("loudness.true_peak=true",)).loudness.true_peak is True
+    with pytest.raises(PrepError, match=r"activity.window_s is 1e\+308"):
+        read_config(None, ("activity.window_s=1.0e+308",))
+    with pytest.raises(PrepError, match=r"mixing.size_law is"):
+        read_config(None, ("mixing.size_law=[1.0e+308, 1.0e+308]",))

@@ -1,5 +1,6 @@
 """More mixes for a dataset that is there, and streams that are copied instead of encoded again."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,13 @@ import numpy as np
 import pytest
 
 import shards
-from prep.config import Mixing
+from prep.config import Mixing, PrepConfig
+from prep.draft import survey
 from prep.errors import PrepError
+from prep.ledger import write_ledger
 from prep.mixes import add_mixes, costs_of
 from prep.sources.slakh import read_slakh
-from tests.prep.built import files, run
+from tests.prep.built import corpus_at, files, run
 from tests.prep.made import save_small_codec, tones, write_corpus, write_track
 
 
@@ -106,3 +109,37 @@ def test_costs_are_told(tmp_path: Path, codec: str, root: Path) -> None:
     run(root, out, codec)
     told = costs_of(out)
     assert len(told) >= 5
+
+
+def test_a_scan_that_moved_on_is_refused(tmp_path: Path, codec: str, root: Path) -> None:
+    out = tmp_path / "out"
+    run(root, out, codec)
+    before = streams(out)
+    write_track(tmp_path / "other", tones(30, stems=1))
+    (tmp_path / "other/stems/S00.flac").replace(root / "train/Track00001/stems/S00.flac")
+    survey(corpus_at(root), out, PrepConfig(codec=codec), workers=1, progress=False)
+    with pytest.raises(PrepError, match=r"has been scanned again, or begun anew.*Run the same build first"):
+        add_mixes(out, root, 1, workers=1, progress=False)
+    assert streams(out) == before
+
+
+def test_a_build_that_was_begun_anew_is_refused(tmp_path: Path, codec: str, root: Path) -> None:
+    out = tmp_path / "out"
+    run(root, out, codec)
+    ids = shards.open(out).ids
+    corpus = corpus_at(root)
+    fewer = survey(replace(corpus, multitracks=corpus.multitracks[:2]), out, PrepConfig(codec=codec), 1, False)
+    write_ledger(fewer.ledger, out / "ledger.parquet")
+    with pytest.raises(PrepError, match="begun anew"):
+        add_mixes(out, root, 1, workers=1, progress=False)
+    assert shards.open(out).ids == ids
+
+
+def test_too_many_and_no_ledger_are_told(tmp_path: Path, codec: str, root: Path) -> None:
+    out = tmp_path / "out"
+    run(root, out, codec)
+    with pytest.raises(PrepError, match=r"--add 63 makes 65 subsets a target; .* ends at 64"):
+        add_mixes(out, root, 63, workers=1, progress=False)
+    (out / "ledger.parquet").unlink()
+    with pytest.raises(PrepError, match=r"ledger.parquet cannot be read. Run the same"):
+        add_mixes(out, root, 1, workers=1, progress=False)

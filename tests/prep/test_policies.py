@@ -8,7 +8,7 @@ import soundfile as sf
 
 import shards
 from prep.codecs import load_codec
-from prep.config import Instruments, Loudness
+from prep.config import Audio, Instruments, Loudness
 from prep.stages.loudness import integrated_lufs, true_peak
 from tests.prep.built import encode, run
 from tests.prep.made import RATE, tone, tones, write_corpus, write_track
@@ -110,3 +110,13 @@ def test_a_file_that_is_in_two_splits_is_told(tmp_path: Path, codec: str) -> Non
     told = next(line for line in lines if "in two splits" in line)
     same = "test/Track00002/stems/S00.flac", "train/Track00001/stems/S00.flac"
     assert all(path in told for path in same) and "(2 such)" in told
+
+
+def test_what_is_trimmed_is_levelled_by_what_is_left(tmp_path: Path, codec: str) -> None:
+    root = tmp_path / "corpus"
+    loud_later = np.concatenate([0.05 * tone(4), tone(4)])
+    write_track(root / "train/Track00001", tones(1, stems=3) | {"S03": loud_later})
+    run(root, tmp_path / "out", codec, audio=Audio(unequal="trim"))
+    meta = shards.open(tmp_path / "out")[0].meta
+    assert meta["samples"] == 3 * RATE
+    np.testing.assert_allclose(meta["loudness_lufs"][:4], -18.0, atol=0.01)

@@ -9,6 +9,7 @@ import pytest
 import shards
 from prep.codecs import load_codec
 from prep.config import Audio, Augment, Loudness
+from prep.errors import PrepError
 from prep.excerpt import write_excerpt
 from prep.plan import read_plan
 from prep.scan import Target
@@ -83,3 +84,12 @@ def test_a_rendition_can_be_heard(tmp_path: Path, codec: str) -> None:
     run(root, out, codec, augment=TWO)
     heard = write_excerpt(out, root, tmp_path / "listen", "Bass", id="track00001--r2")
     assert heard.id == "track00001--r2" and all(path.is_file() for path in heard.paths)
+
+
+def test_a_rendition_of_another_plan_is_not_replayed(tmp_path: Path, codec: str) -> None:
+    root, out = write_corpus(tmp_path / "corpus"), tmp_path / "out"
+    run(root, out, codec, augment=TWO)
+    run(root, tmp_path / "other", codec, augment=TWO, seed=7)
+    (tmp_path / "other/plan.parquet").replace(out / "plan.parquet")
+    with pytest.raises(PrepError, match="later, unfinished build without track00001--r2"):
+        write_excerpt(out, root, tmp_path / "listen", "Bass", id="track00001--r2")
