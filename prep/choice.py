@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prep.config import PrepConfig
+from prep.config import Loudness, PrepConfig
 from prep.scan import ScanRow
 from prep.stages.activity import FLOOR_DB, LEVELS_RATE_HZ, active, has_valid_window, is_silent
 from prep.stages.loudness import SILENCE_LUFS, stem_gains_db
@@ -131,17 +131,8 @@ def _audible(
     stems: list[Candidate], frames: int | None, config: PrepConfig, verdicts: Verdicts
 ) -> list[tuple[Candidate, float]]:
     """The stems that sound for long enough after their gains, in their first `frames` or in all, and these gains."""
-    loudness, activity = config.loudness, config.activity
-    gains = stem_gains_db(
-        [stem.lufs for stem in stems],
-        [stem.peak(loudness.true_peak) for stem in stems],
-        loudness.policy,
-        loudness.stem_lufs,
-        loudness.max_gain_db,
-        loudness.ceiling_db,
-    )
-    kept = []
-    for stem, gain in zip(stems, gains, strict=True):
+    activity, kept = config.activity, []
+    for stem, gain in zip(stems, gains_of(stems, config.loudness), strict=True):
         if not is_silent(stem.levels_after(gain, frames), activity.threshold_db, activity.min_active_s):
             kept.append((stem, gain))
             continue
@@ -149,6 +140,18 @@ def _audible(
         trimmed = "" if frames is None else " before it is trimmed"
         verdicts.update({r.path: ("silent", f"{least} over {activity.threshold_db:g} dB{trimmed}") for r in stem.rows})
     return kept
+
+
+def gains_of(stems: Sequence[Candidate], loudness: Loudness) -> list[float]:
+    """Each stem's gain in dB by the policy: exact where it is one file."""
+    measured = [stem.lufs for stem in stems], [stem.peak(loudness.true_peak) for stem in stems]
+    return gains_by(loudness, *measured)
+
+
+def gains_by(loudness: Loudness, lufs: Sequence[float], peaks: Sequence[float]) -> list[float]:
+    """What the settings make of these measures."""
+    limits = loudness.stem_lufs, loudness.max_gain_db, loudness.ceiling_db
+    return stem_gains_db(lufs, peaks, loudness.policy, *limits)
 
 
 def _lengths(kept: list[tuple[Candidate, float]]) -> tuple[list[int], list[int]]:

@@ -158,7 +158,10 @@ def mixes(data: Path, add: int | None, root: Path | None, workers: int) -> None:
         return
     if root is None:
         raise PrepError("--add needs the corpus that the dataset was built from: --root FOLDER.")
-    click.echo("\n".join(add_mixes(data, root, add, workers).lines()))
+    report = add_mixes(data, root, add, workers)
+    click.echo("\n".join(report.lines()))
+    total = report.index["config"]["mixing"]["subsets_per_target"]
+    click.echo(f"  a later `prep build` keeps them with --set mixing.subsets_per_target={total}")
 
 
 @main.command()

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 import shards
+from prep.choice import gains_by
 from prep.codecs import Codec, State, load_codec
 from prep.config import PrepConfig
 from prep.errors import PrepError
@@ -26,7 +27,7 @@ from prep.plan import PlanRow
 from prep.reuse import Place, Stream, read_streams, stream_digests
 from prep.scan import Target
 from prep.spool import Spool
-from prep.stages.loudness import SILENCE_LUFS, ceiling_gain_db, stem_gains_db
+from prep.stages.loudness import SILENCE_LUFS, ceiling_gain_db
 from prep.stages.meter import Meter
 from prep.stages.mixing import Members, mix_audio, mix_gain_db
 from prep.stem import read_stem
@@ -152,7 +153,11 @@ def _read_stems(
         spool.put(i, audio)
         del audio  # before the next one is read
         clock.lap("read")
-    gains = [row.gains_db[i] for i in meters] if row.gains_db else _gains_db(list(meters.values()), config)
+    if row.gains_db:
+        gains = [row.gains_db[i] for i in meters]
+    else:
+        measured = [meter.lufs() for meter in meters.values()], [_peak(meter, config) for meter in meters.values()]
+        gains = gains_by(config.loudness, *measured)
     found = {}
     for i, gain in zip(meters, gains, strict=True):
         total = gain + row.drawn_gains_db[i]
@@ -161,18 +166,6 @@ def _read_stems(
         lufs = max(SILENCE_LUFS, meters[i].lufs() + total)
         found[i] = Measured(total, lufs, meters[i].levels_db(total).astype(np.float16))
     return found
-
-
-def _gains_db(meters: list[Meter], config: PrepConfig) -> list[float]:
-    loudness = config.loudness
-    return stem_gains_db(
-        [meter.lufs() for meter in meters],
-        [_peak(meter, config) for meter in meters],
-        loudness.policy,
-        loudness.stem_lufs,
-        loudness.max_gain_db,
-        loudness.ceiling_db,
-    )
 
 
 def _meter(row: PlanRow, config: PrepConfig, target: Target) -> Meter:

@@ -17,14 +17,13 @@ from typing import Any
 
 import pandas as pd
 
-from prep.choice import Candidate, Choice, choose
+from prep.choice import Candidate, Choice, choose, gains_of
 from prep.config import PrepConfig
 from prep.draws import rng_for
 from prep.errors import PrepError
 from prep.multitrack import MAX_ID, SPLITS
 from prep.scan import VERSION, ScanRow, write_table
 from prep.stages.augment import Augmentation, augmented_length, draw_heard, draw_stem_gain_db
-from prep.stages.loudness import stem_gains_db
 from prep.stages.mixing import Members, draw_mixes
 from shards import shard_of
 
@@ -142,16 +141,7 @@ def _known_gains(stems: tuple[Candidate, ...], samples: int, config: PrepConfig)
     """The gains, where each stem is one file that is stored whole: then the scan's measures are the stems'."""
     if any(len(stem.rows) > 1 or stem.samples > samples for stem in stems):
         return ()
-    loudness = config.loudness
-    gains = stem_gains_db(
-        [stem.lufs for stem in stems],
-        [stem.peak(loudness.true_peak) for stem in stems],
-        loudness.policy,
-        loudness.stem_lufs,
-        loudness.max_gain_db,
-        loudness.ceiling_db,
-    )
-    return tuple(gains)
+    return tuple(gains_of(stems, config.loudness))
 
 
 def _mixes(choice: Choice, config: PrepConfig, id: str) -> tuple[tuple[Members, ...], int]:

@@ -20,6 +20,7 @@ from prep.audio import content_digest, expand, read_audio, resample
 from prep.config import Audio
 from prep.errors import Reject
 from prep.multitrack import Multitrack, Stem
+from prep.names import printable
 from prep.stages.activity import levels_db
 from prep.stages.loudness import SILENCE_LUFS, integrated_lufs, true_peak
 from shards.generations import atomic
@@ -243,8 +244,7 @@ def _track_of(path: Path, root: Path) -> str:
 
 def _relative(path: Path, root: Path) -> str:
     """As text that any table takes: of a name that is not UTF-8, its bytes written out."""
-    text = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-    return text.encode(errors="backslashreplace").decode()
+    return printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix())
 
 
 def write_scan(rows: list[ScanRow], path: Path, key: str) -> None:
