@@ -35,6 +35,7 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --editable '.[bench]'
+	$(BIN)/python -m tests.bench.pairs
 	$(BIN)/python -m tests.bench.stages
 	$(BIN)/python -m tests.bench.memory --minutes 20 --stems 30
 
