@@ -27,7 +27,7 @@ from prep.plan import PlanRow
 from prep.reuse import Place, Stream, read_streams, stream_digests
 from prep.scan import Target
 from prep.spool import Spool
-from prep.stages.loudness import SILENCE_LUFS, ceiling_gain_db
+from prep.stages.loudness import SILENCE_LUFS, ceiling_gain_db, noted
 from prep.stages.meter import Meter
 from prep.stages.mixing import Members, mix_audio, mix_gain_db
 from prep.stem import read_stem
@@ -156,14 +156,17 @@ def _read_stems(
     if row.gains_db:
         gains = [row.gains_db[i] for i in meters]
     else:
-        measured = [meter.lufs() for meter in meters.values()], [_peak(meter, config) for meter in meters.values()]
+        measured = (
+            [noted(meter.lufs()) for meter in meters.values()],
+            [_peak(meter, config) for meter in meters.values()],
+        )
         gains = gains_by(config.loudness, *measured)
     found = {}
     for i, gain in zip(meters, gains, strict=True):
         total = gain + row.drawn_gains_db[i]
         if row.drawn_gains_db[i] > 0:
             total += ceiling_gain_db(_peak(meters[i], config) * 10 ** (total / 20), config.loudness.ceiling_db)
-        lufs = max(SILENCE_LUFS, meters[i].lufs() + total)
+        lufs = max(SILENCE_LUFS, noted(meters[i].lufs()) + total)
         found[i] = Measured(total, lufs, meters[i].levels_db(total).astype(np.float16))
     return found
 
@@ -197,8 +200,10 @@ def _measure_mixes(
     found, loudness = {}, config.loudness
     for number, meter in meters.items():
         offset = row.offsets_db[number - len(row.stems)]
-        gain = mix_gain_db(meter.lufs(), _peak(meter, config), loudness.mix_lufs, offset, loudness.ceiling_db)
-        found[number] = Measured(gain, max(SILENCE_LUFS, meter.lufs() + gain), meter.levels_db(gain).astype(np.float16))
+        gain = mix_gain_db(noted(meter.lufs()), _peak(meter, config), loudness.mix_lufs, offset, loudness.ceiling_db)
+        found[number] = Measured(
+            gain, max(SILENCE_LUFS, noted(meter.lufs()) + gain), meter.levels_db(gain).astype(np.float16)
+        )
     return found
 
 

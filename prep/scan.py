@@ -22,7 +22,7 @@ from prep.errors import Reject
 from prep.multitrack import Multitrack, Stem
 from prep.names import printable
 from prep.stages.activity import levels_db
-from prep.stages.loudness import SILENCE_LUFS, integrated_lufs, true_peak
+from prep.stages.loudness import SILENCE_LUFS, integrated_lufs, noted, true_peak
 from shards.generations import atomic
 
 VERSION = 2  # raise it when the measures below change
@@ -128,7 +128,7 @@ def _measure(row: ScanRow, path: Path, target: Target) -> ScanRow:
         samples=audio.shape[1],
         peak=max(float(audio.max()), -float(audio.min())),
         true_peak=true_peak(audio, target.rate),
-        loudness_lufs=integrated_lufs(audio, target.rate),
+        loudness_lufs=noted(integrated_lufs(audio, target.rate)),
         levels=levels_db(audio, target.rate).astype(np.float16).tobytes(),
     )
 

@@ -3,7 +3,7 @@
 scipy's `sosfilt` waits for each sample's result before it starts on the next, which costs more than the arithmetic.
 In state space, a block's output is linear in its samples and in the state before it, and so is the state after it;
 the states before all blocks are found in the same way from blocks of blocks. The numbers are those of `sosfilt` up to
-the rounding of float64, in which processors differ; where a digest hangs on the last bit, use `sosfilt`.
+the rounding of float64, in which processors differ: what a digest hangs on is rounded first.
 """
 
 from typing import Any

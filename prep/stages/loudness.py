@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from prep.stages.weighting import are_alike, checked_chunks, k_weighting, weighted_energies
+from prep.stages.weighting import are_alike, checked_chunks, k_weighting_in_blocks, weighted_energies
 
 SILENCE_LUFS = -120.0
 
@@ -45,8 +45,12 @@ def integrated_lufs(audio: NDArray[np.floating], rate: int) -> float:
     if audio.ndim != 2 or audio.shape[0] not in (1, 2):
         raise ValueError(f"audio has shape {audio.shape}; (1 or 2 channels, samples) is wanted")
     edges = step_edges(audio.shape[1], rate)
-    # not blockwise: a plan's digest hangs on the last bit, and is the same on every processor
-    return lufs_of(weighted_energies(audio, k_weighting(rate), edges), edges)
+    return lufs_of(weighted_energies(audio, k_weighting_in_blocks(rate), edges), edges)
+
+
+def noted(lufs: float) -> float:
+    """A loudness as it is written down and as gains are made of it: processors differ in digits beyond these."""
+    return round(lufs, 4)
 
 
 def step_edges(samples: int, rate: int) -> NDArray[np.int64]:

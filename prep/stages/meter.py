@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from prep.stages.activity import frame_edges, levels_of
 from prep.stages.loudness import TruePeak, lufs_of, step_edges
-from prep.stages.weighting import Energies, a_weighting_in_blocks, checked_chunks, k_weighting
+from prep.stages.weighting import Energies, a_weighting_in_blocks, checked_chunks, k_weighting_in_blocks
 
 
 class Meter:
@@ -22,7 +22,7 @@ class Meter:
         self._channels, self._samples, self._seen = channels, samples, 0
         self._frames, self._steps = frame_edges(samples, rate), step_edges(samples, rate)
         self._a_weighted = Energies(a_weighting_in_blocks(rate), self._frames, channels)
-        self._k_weighted = Energies(k_weighting(rate), self._steps, channels)
+        self._k_weighted = Energies(k_weighting_in_blocks(rate), self._steps, channels)
         self._true_peak = TruePeak(rate, channels) if true_peak else None
         self._peak = 0.0
 
