@@ -74,7 +74,8 @@ class Job:
     @property
     def needed(self) -> list[int]:
         """The stems that the missing streams are made of."""
-        return sorted({i for number in self.missing for i in self.members[number]})
+        members = self.members
+        return sorted({i for number in self.missing for i in members[number]})
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def build_example(job: Job, root: Path, scratch: Path, config: PrepConfig, targe
     ordered = [measured[number] if number in measured else streams[number] for number in range(len(members))]
     example = shards.Example(
         id=row.id,
-        meta=_meta(row, ordered, frames),
+        meta=_meta(job, ordered, frames),
         stems=latents[:n],
         mixes=latents[n:],
         levels=np.stack([stream.levels for stream in ordered]),
@@ -156,23 +157,31 @@ def _read_stems(
     if row.gains_db:
         gains = [row.gains_db[i] for i in meters]
     else:
-        measured = (
-            [noted(meter.lufs()) for meter in meters.values()],
-            [_peak(meter, config) for meter in meters.values()],
+        measured = list(meters.values())
+        gains = gains_by(
+            config.loudness, [_lufs(each) for each in measured], [_peak(each, config) for each in measured]
         )
-        gains = gains_by(config.loudness, *measured)
     found = {}
     for i, gain in zip(meters, gains, strict=True):
         total = gain + row.drawn_gains_db[i]
         if row.drawn_gains_db[i] > 0:
             total += ceiling_gain_db(_peak(meters[i], config) * 10 ** (total / 20), config.loudness.ceiling_db)
-        lufs = max(SILENCE_LUFS, noted(meters[i].lufs()) + total)
-        found[i] = Measured(total, lufs, meters[i].levels_db(total).astype(np.float16))
+        found[i] = _after(meters[i], total)
     return found
 
 
 def _meter(row: PlanRow, config: PrepConfig, target: Target) -> Meter:
     return Meter(target.rate, target.channels, row.samples, true_peak=config.loudness.true_peak)
+
+
+def _lufs(meter: Meter) -> float:
+    return noted(meter.lufs())
+
+
+def _after(meter: Meter, gain_db: float) -> Measured:
+    """What was measured, after a gain."""
+    lufs = max(SILENCE_LUFS, _lufs(meter) + gain_db)
+    return Measured(gain_db, lufs, meter.levels_db(gain_db).astype(np.float16))
 
 
 def _peak(meter: Meter, config: PrepConfig) -> float:
@@ -200,10 +209,8 @@ def _measure_mixes(
     found, loudness = {}, config.loudness
     for number, meter in meters.items():
         offset = row.offsets_db[number - len(row.stems)]
-        gain = mix_gain_db(noted(meter.lufs()), _peak(meter, config), loudness.mix_lufs, offset, loudness.ceiling_db)
-        found[number] = Measured(
-            gain, max(SILENCE_LUFS, noted(meter.lufs()) + gain), meter.levels_db(gain).astype(np.float16)
-        )
+        gain = mix_gain_db(_lufs(meter), _peak(meter, config), loudness.mix_lufs, offset, loudness.ceiling_db)
+        found[number] = _after(meter, gain)
     return found
 
 
@@ -240,8 +247,9 @@ def _encode_stretch(codec: Codec, audio: NDArray[np.float32], state: State) -> t
     return out[0].numpy(), tuple(part.clone() for part in state)
 
 
-def _meta(row: PlanRow, streams: Sequence[Measured | Stream], frames: int) -> dict[str, Any]:
+def _meta(job: Job, streams: Sequence[Measured | Stream], frames: int) -> dict[str, Any]:
     """The example's json: every key always there, with one type."""
+    row = job.row
     return {
         "id": row.id,
         "original": row.original,
@@ -257,7 +265,7 @@ def _meta(row: PlanRow, streams: Sequence[Measured | Stream], frames: int) -> di
         "stems": list(row.stems),
         "programs": list(row.programs),
         "instruments": list(row.instruments),
-        "members": [[i] for i in range(len(row.stems))] + [list(members) for members in row.mixes],
+        "members": [list(members) for members in job.members],
         "gains_db": [float(stream.gain_db) for stream in streams],
         "loudness_lufs": [float(stream.loudness_lufs) for stream in streams],
     }

@@ -65,14 +65,14 @@ def write_excerpt(
 def _planned(data: Path, record: shards.Record) -> PlanRow:
     """The plan's row that the record was built from."""
     for row in read_plan(data / "plan.parquet"):
-        if row.id == record.id and is_of(record, row):
+        if row.id == record.id and _is_of(record, row):
             return row
     raise PrepError(
         f"plan.parquet of {data} is of a later, unfinished build without {record.id}. Run that build again."
     )
 
 
-def is_of(record: shards.Record, row: PlanRow) -> bool:
+def _is_of(record: shards.Record, row: PlanRow) -> bool:
     """Whether the record is what this row plans: of the same files, changed alike, mixed alike."""
     meta, n = record.meta, record.meta["n_stems"]
     planned = (row.augmentation, row.samples, [list(members) for members in row.mixes], sources_of(row))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from prep.stages.weighting import are_alike
 
 Audio = NDArray[np.float32]
 
@@ -25,26 +26,22 @@ class Spool:
         self._held: dict[int, Audio] = {}
         self._places: dict[int, tuple[int, int]] = {}  # stem -> offset in the file, channels there
         self._budget = HELD_BYTES
-        self._folder = folder
-        self._file: IO[bytes] | None = None
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> Spool:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._held.clear()
-        if self._file:
-            self._file.close()
+        self._file.close()
 
     def put(self, stem: int, audio: Audio) -> None:
         """(channels, samples)."""
-        distinct = audio[:1] if all(np.array_equal(audio[0], other) for other in audio[1:]) else audio
+        distinct = audio[:1] if are_alike(audio) else audio
         if distinct.nbytes <= self._budget:
             self._budget -= distinct.nbytes
             self._held[stem] = np.ascontiguousarray(distinct)
             return
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
         offset = self._file.seek(0, 2)
         for channel in distinct:
             self._file.write(np.ascontiguousarray(channel).data)
@@ -63,10 +60,10 @@ class Spool:
         return self._held[stem][:, start:stop] if stem in self._held else self._read(stem, start, stop)
 
     def _read(self, stem: int, start: int, stop: int) -> Audio:
-        assert self._file is not None
         offset, channels = self._places[stem]
         part = np.empty((channels, stop - start), np.float32)
         for number, channel in enumerate(part):
             self._file.seek(offset + 4 * (number * self._samples + start))
-            self._file.readinto(channel.data)  # type: ignore[attr-defined]
+            # a read that comes up short has another shape, and raises
+            channel[:] = np.frombuffer(self._file.read(channel.nbytes), np.float32).reshape(channel.shape)
         return part

@@ -16,7 +16,7 @@ import yaml
 
 from prep.errors import PrepError, Reject
 from prep.instruments import DRUMS, class_of_name, class_of_program
-from prep.multitrack import SPLITS, Multitrack, Stem
+from prep.multitrack import MAX_ID, SPLITS, Multitrack, Stem
 from prep.names import printable
 from prep.stages.augment import Augmentation
 
@@ -27,7 +27,6 @@ LICENCE = "CC BY 4.0"
 
 # A suffix such as "_baby" keeps excerpts apart from the whole, and "_r1" renditions
 _TRACK = re.compile(r"Track(\d{5})([_-]\w+)?", re.ASCII)
-_LONGEST = 80  # characters of an id
 # FLAC first: where a stem is there twice, this one is taken
 _AUDIO_SUFFIXES = (".flac", ".wav")
 # Last id of each split of the original Slakh2100 (FACTS 7.2), for flat folders
@@ -113,8 +112,8 @@ def _read_track(folder: Path, split: str | None, keep_white_noise: bool) -> tupl
         return Reject("omitted", "Slakh2100-redux leaves it out: its MIDI is there twice"), []
     # the name it has here, also where it is a link; only a root such as "." has none of its own
     name = folder.name if _TRACK.fullmatch(folder.name) else folder.resolve().name
-    if len(name) > _LONGEST:
-        return Reject("bad_name", f"{len(name)} characters; an id has at most {_LONGEST}"), []
+    if len(name) > MAX_ID:
+        return Reject("bad_name", f"{len(name)} characters; an id has at most {MAX_ID}"), []
     split = split or _original_split(name)
     if split is None:
         return Reject("no_split", f"{name} is none of Slakh's 1 to 2100; put it into train/, validation/ or test/"), []

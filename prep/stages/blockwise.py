@@ -37,22 +37,31 @@ class BlockFilter:
             out, last = _of_blocks(last[-states:])
             self._levels.append((out, last[:-states]))
         self._step = last[-states:]
+        self._room: dict[tuple[int, ...], Matrix] = {}
 
     def __call__(self, samples: NDArray[Any], state: Matrix) -> tuple[Matrix, Matrix]:
-        """A multiple of UNIT samples and the state before them, to as many filtered ones and the state after them."""
+        """A multiple of UNIT samples and the state before them, to as many filtered ones and the state after them.
+
+        What is filtered lies in room that the next call uses again."""
         seen: list[Matrix] = []
         inputs: Matrix = samples  # as float64 from the first product on
         for out, into in self._levels:
             width = len(into)
-            both = np.empty((inputs.size // width, len(out)))
+            both = self._array(inputs.size // width, len(out))
             both[:, :width] = inputs.reshape(-1, width)
             seen.append(both)
             inputs = both[:, :width] @ into
         states, after = _one_by_one(inputs, self._step, state.reshape(-1))
         for both, (out, into) in zip(reversed(seen), reversed(self._levels), strict=True):
             both[:, len(into) :] = states.reshape(len(both), -1)
-            states = both @ out
+            states = np.matmul(both, out, out=self._array(len(both), out.shape[1]))
         return states.reshape(-1), after.reshape(state.shape)
+
+    def _array(self, rows: int, columns: int) -> Matrix:
+        """Room that is used again: mapped anew for each call, it would cost as much as the arithmetic."""
+        if (rows, columns) not in self._room:
+            self._room[rows, columns] = np.empty((rows, columns))
+        return self._room[rows, columns]
 
 
 def _of_blocks(step: Matrix) -> tuple[Matrix, Matrix]:

@@ -27,6 +27,8 @@ from python_stretch import Signalsmith
 from scipy import fft, signal
 from scipy.ndimage import maximum_filter1d
 
+from prep.stages.weighting import are_alike
+
 Audio = NDArray[np.float32]
 
 
@@ -69,7 +71,7 @@ def stretch(audio: Audio, rate: int, speed: float, semitones: float = 0.0, drums
     peak = float(max(audio.max(initial=0), -audio.min(initial=0)))
     if peak == 0:
         return np.zeros((audio.shape[0], length), np.float32)
-    if audio.shape[0] == 2 and np.array_equal(audio[0], audio[1]):
+    if audio.shape[0] == 2 and are_alike(audio):
         # the vocoder rounds its two channels differently
         return np.repeat(stretch(audio[:1], rate, speed, semitones, drums), 2, axis=0)
     exponent = min(max(math.frexp(peak)[1], -126), 126)

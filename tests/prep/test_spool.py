@@ -31,3 +31,12 @@ def test_a_repeated_channel_is_held_once(tmp_path: Path, monkeypatch: pytest.Mon
         assert spool._budget == 0 and not spool._places
         spool.put(1, AUDIO)
         assert list(spool._places) == [1]
+
+
+def test_a_file_that_comes_up_short_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HELD_BYTES", 0)
+    with Spool(2, 1000, tmp_path) as spool:
+        spool.put(0, AUDIO)
+        spool._file.truncate(5000)
+        with pytest.raises(ValueError, match="cannot reshape"):
+            list(spool.stretches([0], 400))
