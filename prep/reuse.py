@@ -89,7 +89,7 @@ def read_streams(places: Mapping[int, Place]) -> dict[int, Stream]:
     for key, place in places.items():
         dataset = _opened(place.folder)
         record = dataset[place.example] if dataset else None
-        if record and _is_sound(record.shard.path):
+        if record and _is_sound(place.folder / record.shard.listed.name):
             found[key] = _copied(record, place.row)
     return found
 

@@ -50,11 +50,16 @@ def set_current(out: Path, generation: str) -> None:
 def current(out: Path) -> str:
     """The live generation's name. Raises ShardError where there is none or the file holds no name."""
     try:
-        name = (out / "current").read_bytes().decode("utf-8", "replace").strip()
+        return live((out / "current").read_bytes(), str(out / "current"))
     except OSError:
         raise ShardError(f"{out} has no live generation (no file `current`); {AGAIN}") from None
+
+
+def live(data: bytes, where: str) -> str:
+    """The name that the file `current` holds. Raises ShardError."""
+    name = data[:300].decode("utf-8", "replace").strip()
     if not _NAME.fullmatch(name):
-        raise ShardError(f"{out / 'current'} holds {name[:60]!r}, which names no generation; {AGAIN}")
+        raise ShardError(f"{where} holds {name[:60]!r}, which names no generation; {AGAIN}")
     return name
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from shards.receipt import BLOCK_BYTES, Receipt, digests, read_receipt
+from shards.receipt import DIGEST_BYTES, digests, read_receipt
 
 
 def faults(tar: Path) -> Iterator[str]:
@@ -19,18 +19,8 @@ def faults(tar: Path) -> Iterator[str]:
         size, sha256, blocks = digests(cast(BinaryIO, file))
     if size != receipt.bytes:
         yield f"{tar.name}: {size} bytes, its receipt says {receipt.bytes}"
-    for number, (found, wanted) in enumerate(zip(blocks, receipt.blocks, strict=False)):
-        if found != wanted:
-            yield f"{tar.name}: block {number} differs, in {', '.join(_within(receipt, number)) or 'the padding'}"
+    for number, at in enumerate(range(0, min(len(blocks), len(receipt.blocks)), DIGEST_BYTES)):
+        if blocks[at : at + DIGEST_BYTES] != receipt.blocks[at : at + DIGEST_BYTES]:
+            yield f"{tar.name}: block {number} differs, in {', '.join(receipt.within(number)) or 'the padding'}"
     if size == receipt.bytes and blocks == receipt.blocks and sha256 != receipt.sha256:
         yield f"{tar.name}: the receipt's sha256 is not its blocks'"
-
-
-def _within(receipt: Receipt, block: int) -> list[str]:
-    start, end = block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES
-    return [
-        f"{entry.id}.{name}"
-        for entry in receipt.examples
-        for name, (offset, size) in entry.members.items()
-        if offset - 512 < end and start < offset + size  # a member begins with its 512 bytes of tar header
-    ]

@@ -76,7 +76,7 @@ def write_shard(path: Path, examples: Iterable[Example], fingerprint: dict[str, 
     if first is None:
         receipt_path.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-        receipt = Receipt(path.name, 0, digests(io.BytesIO())[1], (), (), _Tally().to_json(), fingerprint)
+        receipt = Receipt(path.name, *digests(io.BytesIO()), (), _Tally().to_json(), fingerprint)
     else:
         with atomic(path) as file:
             tally = _Tally()

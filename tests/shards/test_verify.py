@@ -19,7 +19,7 @@ def test_a_flipped_bit_is_named_to_its_member(tar: Path) -> None:
     data[200_000] ^= 4
     tar.write_bytes(data)
     (line,) = faults(tar)
-    assert line == "train-000000.tar: block 3 differs, in a.mixes.npy, a.levels.npy"
+    assert line == "train-000000.tar: block 3 differs, in a.mixes.npy stream 1, a.levels.npy stream 0"
 
 
 def test_a_flipped_bit_in_the_padding(tar: Path) -> None:

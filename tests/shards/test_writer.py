@@ -45,8 +45,8 @@ def test_the_receipt_tells_where_and_what(tmp_path: Path) -> None:
     receipt = write_shard(path, [example("a"), long], {"machine": "made"})
     data = path.read_bytes()
     assert (receipt.bytes, receipt.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    assert len(receipt.blocks) == -(-len(data) // 65536) > 1
-    assert receipt.blocks[1] == hashlib.sha256(data[65536:131072]).hexdigest()[:16]
+    assert len(receipt.blocks) == 8 * -(-len(data) // 65536) > 8
+    assert receipt.blocks[8:16] == hashlib.sha256(data[65536:131072]).digest()[:8]
     entry = receipt.examples[1]
     offset, size = entry.members["mixes.npy"]
     mixes = np.load(io.BytesIO(data[offset : offset + size]), allow_pickle=False)
@@ -57,7 +57,7 @@ def test_the_receipt_tells_where_and_what(tmp_path: Path) -> None:
     assert (entry.sources, entry.streams) == (long.sources, long.streams)
     assert read_receipt(path) == receipt == read_receipt(path.with_suffix(".json"))
     on_disk = json.loads(path.with_suffix(".json").read_text())
-    assert on_disk == receipt.to_json() and on_disk["format"] == 2
+    assert on_disk == receipt.to_json() and on_disk["format"] == 3
 
 
 def test_statistics_are_the_sums_over_all_streams_frames(tmp_path: Path) -> None:
