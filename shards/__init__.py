@@ -1,7 +1,7 @@
 """The dataset on disk: shards, receipts and index, a reader and a loader. Knows no music and no models."""
 
 from shards.errors import ShardError
-from shards.generations import current, set_current
+from shards.generations import current, history, roll_back, set_current
 from shards.index import shard_names, shard_of, write_index
 from shards.loader import Loader
 from shards.order import permute
@@ -23,9 +23,11 @@ __all__ = [
     "current",
     "faults",
     "finished",
+    "history",
     "open",
     "permute",
     "read_receipt",
+    "roll_back",
     "set_current",
     "shard_names",
     "shard_of",
