@@ -51,4 +51,15 @@ def generations(data: Path, prune: bool, keep: int) -> None:
     click.echo("\n".join(each.line() for each in found(data)))
 
 
-COMMANDS = [rebuild, rollback, generations]
+@click.command()
+@click.argument("data", type=PATH)
+@click.option("--root", type=PATH, help="The corpus that DATA was built from, to look for changes in it.")
+def status(data: Path, root: Path | None) -> None:
+    """Tell what of DATA is complete, stale (and why) or missing."""
+    from prep.sources.slakh import read_slakh
+    from prep.status import lines
+
+    click.echo("\n".join(lines(data, root, read_slakh(root)[0] if root else [])))
+
+
+COMMANDS = [rebuild, rollback, generations, status]
