@@ -110,6 +110,7 @@ def render(
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting of the recipe.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N multitracks.")
 @click.option("--rescan", is_flag=True, help="Decode every source again, whatever the last scan found.")
+@click.option("--part", metavar="I/N", help="Build every N-th shard, from the I-th: one task of an array job.")
 @click.option("--dry-run", is_flag=True, help="Scan, plan, tell what would be built in what time, and stop.")
 @workers_option
 def build(
@@ -120,6 +121,7 @@ def build(
     overrides: tuple[str, ...],
     limit: int | None,
     rescan: bool,
+    part: str | None,
     dry_run: bool,
     workers: int,
 ) -> None:
@@ -133,17 +135,18 @@ def build(
         raise PrepError(f"--dataset {dataset} is unknown; there is: slakh.{hint}")
     root = root or _default_root(dataset)
 
-    from prep.build import finish
+    from prep.build import Part, finish
     from prep.draft import Corpus, survey
     from prep.dryrun import lines
     from prep.sources.slakh import read_slakh
 
+    parted = Part.of_text(part) if part else None
     multitracks, rejects = read_slakh(root)
     corpus = Corpus(dataset, root, multitracks[:limit], rejects)
     if limit and limit < len(multitracks):
         click.echo(f"--limit {limit}: the first {limit} of {len(multitracks)} multitracks.")
     draft = survey(corpus, out or Path("out") / dataset, settings, workers, rescan=rescan)
-    click.echo("\n".join(lines(draft, workers) if dry_run else finish(draft, workers).lines()))
+    click.echo("\n".join(lines(draft, workers) if dry_run else finish(draft, workers, part=parted).lines()))
 
 
 @main.command()

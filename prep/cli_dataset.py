@@ -62,4 +62,13 @@ def status(data: Path, root: Path | None) -> None:
     click.echo("\n".join(lines(data, root, read_slakh(root)[0] if root else [])))
 
 
-COMMANDS = [rebuild, rollback, generations, status]
+@click.command()
+@click.argument("data", type=PATH)
+def finish(data: Path) -> None:
+    """Complete DATA when all parts of its build (`prep build --part`) have ended."""
+    from prep.build import complete
+
+    click.echo(f"{data}: complete; live is generation {complete(data)}")
+
+
+COMMANDS = [rebuild, rollback, generations, status, finish]

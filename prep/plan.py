@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from itertools import groupby
@@ -178,10 +178,21 @@ def plan_digest(rows: Sequence[PlanRow], config: PrepConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def write_plan(plan: Plan, path: Path) -> None:
-    """plan.parquet, a row an example."""
+def write_plan(plan: Plan, path: Path, header: Mapping[str, Any]) -> None:
+    """plan.parquet, a row an example; and what dataset.json will say of all, for whoever completes the build."""
     columns = [field.name for field in fields(PlanRow)]
-    write_table(pd.DataFrame([asdict(row) for row in plan.rows], columns=columns), path)
+    table = pd.DataFrame([asdict(row) for row in plan.rows], columns=columns)
+    table.attrs["header"], table.attrs["shards"] = json.dumps(header), json.dumps(plan.shards)
+    write_table(table, path)
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """dataset.json's header, and the number of shards by split, as the plan has them. Raises PrepError."""
+    try:
+        attrs = pd.read_parquet(path).attrs
+        return json.loads(attrs["header"]), json.loads(attrs["shards"])
+    except (OSError, ValueError, KeyError) as error:
+        raise PrepError(f"{path} is not a plan that can be read. Run the same `prep build` again.") from error
 
 
 def read_plan(path: Path) -> list[PlanRow]:

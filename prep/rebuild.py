@@ -14,7 +14,7 @@ from prep.codecs import load_codec
 from prep.draft import Draft
 from prep.errors import PrepError
 from prep.ledger import read_ledger
-from prep.plan import Plan, PlanRow, plan_digest, read_plan
+from prep.plan import Plan, plan_digest, read_header, read_plan
 from prep.recorded import recorded_config
 from prep.report import Report
 
@@ -40,17 +40,11 @@ def rebuild(out: Path, root: Path, codec: str, workers: int, progress: bool = Tr
 
 def live_plan(out: Path, dataset: shards.Dataset) -> Plan:
     """plan.parquet as the plan of the live generation. Raises PrepError where it is another's."""
-    rows = read_plan(out / "plan.parquet")
+    path = out / "plan.parquet"
+    rows = read_plan(path)
     if plan_digest(rows, recorded_config(dataset)) != dataset.index["plan"]:
         raise PrepError(
-            f"{out / 'plan.parquet'} is not the plan of the live generation {shards.current(out)}: another build was "
+            f"{path} is not the plan of the live generation {shards.current(out)}: another build was "
             "begun, or rolled back. Run the build that you want again."
         )
-    return Plan(tuple(rows), _shard_counts(rows), {}, dataset.index["plan"])
-
-
-def _shard_counts(rows: list[PlanRow]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row.split] = max(counts.get(row.split, 0), row.shard + 1)
-    return counts
+    return Plan(tuple(rows), read_header(path)[1], {}, dataset.index["plan"])

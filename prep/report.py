@@ -46,6 +46,7 @@ class Report:
     ledger: list[LedgerRow]
     plan: Plan
     work: Work | None
+    missing: list[str] = field(default_factory=list)  # shards that other parts of the build make
 
     @property
     def index(self) -> dict[str, Any]:
@@ -53,6 +54,12 @@ class Report:
         return dict(json.loads(text))
 
     def lines(self) -> list[str]:
+        if self.missing:
+            told = (
+                f"{self.out}: this part is done, {len(self.missing)} shards are not there yet ({self.missing[0]}, ...)"
+            )
+            last = f"the last part completes the dataset; so does `prep finish {self.out}` when all are there"
+            return [told, f"  {last}", *self._time_lines()]
         index = self.index
         rate = index["codec"]["frame_rate"]
         splits = index["splits"]
