@@ -147,5 +147,5 @@ def test_what_a_change_costs(tmp_path: Path, codec: str, change: str) -> None:
 
 
 def test_the_readme_has_these_rows() -> None:
-    rows = re.findall(r"^\| ([^|]+?) \| [^|]+ \| [^|]+ \|$", TABLE.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| ([^|]+?) \|[^|]*\|[^|]*\|$", TABLE.read_text(), re.MULTILINE)
     assert set(CHANGES) <= set(rows)
