@@ -12,6 +12,7 @@ both sound, the one at t and the other at t + a, in `active_share` of the crop; 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -77,8 +78,15 @@ class Batch:
         return self.mix[:, -self.target.shape[1] :] if alignment == "wall" else self.heard
 
     def to(self, device: torch.device) -> Batch:
-        moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if torch.is_tensor(value)}
-        return replace(self, **moved)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """In memory that a GPU copies from by itself; the loader asks for it where there is one."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        changed: dict[str, Any] = {name: change(value) for name, value in vars(self).items() if torch.is_tensor(value)}
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)
