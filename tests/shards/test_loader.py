@@ -127,6 +127,14 @@ def test_steps_are_decided_before_the_first(size: int, batch_size: int, world: i
     assert sorted(indices[: epochs * size]) == sorted(list(range(size)) * epochs)
 
 
+def test_a_state_is_taken_up_also_in_the_middle() -> None:
+    loader, whole = make(), take(make(), 6)
+    start = loader.state_dict()
+    take(loader, 4)
+    loader.load_state_dict(start)
+    assert loader.state_dict() == start and take(loader, 6) == whole
+
+
 def test_a_resumed_loader_has_the_steps_still_to_do() -> None:
     loader = make(epochs=2)
     assert len(loader) == 16

@@ -100,6 +100,13 @@ def test_windows_within_a_mixture_are_announced_before_they_are_drawn() -> None:
     assert 9 <= len(calls) <= 12  # 10,000 / 51 = 196 of 85 an epoch of 4 windows
 
 
+def test_a_source_is_told_of_its_first_turn_however_far_it_is() -> None:
+    calls: list[list[int]] = []
+    mixture = Mixture([Shuffle(1000), Windows([5, 6], 1, calls.append)], [1000, 1])
+    mixture.coming(0, 1, 3)
+    assert mixture.places(np.array([0]), 3)[1] < 1000 and len(calls) == 1
+
+
 @pytest.mark.parametrize("weights", [(), (1, 2), (1, 2, 0), (1, 2, -1), (1, 2, float("nan")), (1, 2, float("inf"))])
 def test_impossible_weights(weights: tuple[float, ...]) -> None:
     with pytest.raises(ShardError, match=r"mixture: (weights are .* above 0|2 weights, and orders of)"):
