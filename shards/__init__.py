@@ -4,11 +4,13 @@ from shards.errors import ShardError
 from shards.generations import current, history, roll_back, set_current
 from shards.index import shard_names, shard_of, write_index
 from shards.loader import Loader
-from shards.order import permute
+from shards.mixture import Mixture
+from shards.order import Order, Shuffle, permute
 from shards.reader import Dataset, Moments, open
 from shards.receipt import Receipt, finished, read_receipt
 from shards.record import Member, Record
 from shards.verify import faults
+from shards.windows import Windows
 from shards.writer import Example, write_shard
 
 __all__ = [
@@ -16,10 +18,14 @@ __all__ = [
     "Example",
     "Loader",
     "Member",
+    "Mixture",
     "Moments",
+    "Order",
     "Receipt",
     "Record",
     "ShardError",
+    "Shuffle",
+    "Windows",
     "current",
     "faults",
     "finished",
