@@ -166,6 +166,19 @@ def mixes(data: Path, add: int | None, root: Path | None, workers: int) -> None:
 
 @main.command()
 @click.argument("data", type=_PATH)
+@click.option("--repair", is_flag=True, help="Re-make what is faulty in the live generation.")
+@click.option("--root", type=_PATH, help="With --repair: the corpus that DATA was built from.")
+@_workers
+def verify(data: Path, repair: bool, root: Path | None, workers: int) -> None:
+    """Hold all of a dataset to its digests: a line for each fault, and exit code 1 where there is one."""
+    from prep.verify import verify as check
+
+    if not check(data, workers, repair, root):
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("data", type=_PATH)
 @click.argument("out", type=_PATH)
 @click.option("--root", type=_PATH, required=True, help="The corpus that DATA was built from.")
 @click.option("--instrument", default="Bass", show_default=True, help="The class of the target.")
