@@ -59,8 +59,7 @@ class Repair:
 
     def run(self) -> list[str]:
         """What is still faulty afterwards; each step is told in a line."""
-        left = sorted(self.others - {"dataset.json", "current"})
-        remade = []
+        left, remade = [], []
         for name in tqdm(sorted(self.names), "repair", unit="shard", disable=not self.progress):
             try:
                 tqdm.write(f"{name}: {self._remake(name)}")
@@ -68,17 +67,18 @@ class Repair:
             except PrepError as error:
                 tqdm.write(f"{name}: not re-made: {error}")
                 left.append(name)
-        if self.index is None and left:
-            left += sorted(self.others & {"dataset.json", "current"})
-        else:
-            self._set_right(remade)
-            left += [name for name in remade if any(shards.faults(self.folder / name)) or not self._is_listed(name)]
+        self._set_right(remade, left)
+        left += [name for name in remade if any(shards.faults(self.folder / name)) or not self._is_listed(name)]
         for folder in sorted(self.elsewhere):
             tqdm.write(f"{folder}: not live, so not re-made; nothing needs it: delete it")
-        return left + sorted(self.elsewhere)
+        return left + sorted(self.others | self.elsewhere)
 
-    def _set_right(self, remade: list[str]) -> None:
+    def _set_right(self, remade: list[str], left: list[str]) -> None:
         """dataset.json and `current`, over the shards that are there now."""
+        if left and (self.index is None or not all(self._is_listed(name) for name in remade)):
+            # it would vouch for what is faulty
+            tqdm.write(f"dataset.json: not written anew before {', '.join(left)} can be re-made")
+            return
         if self.index is None:
             whole = replace(self.draft, ledger=_ledger(self.out))
             (self.folder / "dataset.json").unlink(missing_ok=True)
@@ -86,10 +86,11 @@ class Repair:
             self.index = load_index(self.folder)
             tqdm.write("dataset.json: written anew from the receipts")
         elif not all(self._is_listed(name) for name in remade):
-            self._list_anew()
+            self._list_anew(self.index)
         if "current" in self.others:
             shards.set_current(self.out, self.folder.name)
             tqdm.write(f"current: names {self.folder.name} again, which plan.parquet makes")
+        self.others -= {"dataset.json", "current"}
 
     def _remake(self, name: str) -> str:
         """Write the shard and its receipt; returns what was done. Raises PrepError, and leaves them as they are."""
@@ -97,7 +98,7 @@ class Repair:
         path, listed = self.folder / name, self._listed(name)
         if not rows and path.exists():
             raise PrepError("the plan has no such shard; delete it and its receipt.")
-        whole = listed and path.is_file() and _sha256(path) == listed["sha256"]
+        whole = listed and not self._is_listed(name) and _sha256(path) == listed["sha256"]
         examples = self._from_tar(path, rows) if whole else self._from_sources(rows)
         receipt = shards.write_shard(path, examples, fingerprint())
         if not listed:
@@ -124,7 +125,7 @@ class Repair:
             for id, group in groupby(tar, key=lambda info: info.name.partition(".")[0]):
                 data = {info.name.partition(".")[2]: _read(tar, info) for info in group}
                 arrays = {key: np.load(io.BytesIO(data[f"{key}.npy"])) for key in ("stems", "mixes", "levels")}
-                row = planned[id]
+                row = planned[id]  # the tar is what dataset.json lists, and the plan what made it
                 streams = stream_digests(row, self.draft.config, self.draft.identity)
                 yield shards.Example(
                     id=id, meta=json.loads(data["json"]), sources=sources_of(row), streams=streams, **arrays
@@ -141,17 +142,12 @@ class Repair:
                     file.write(data)
                 return
 
-    def _list_anew(self) -> None:
+    def _list_anew(self, index: dict[str, Any]) -> None:
         """dataset.json over receipts of which some are others now."""
-        assert self.index is not None
-        header = {key: self.index[key] for key in self.index.keys() - {"format", "splits", "statistics", "sha256"}}
-        ordered = {key: header[key] for key in self.index if key in header}
-        names = {split: [item["name"] for item in value["shards"]] for split, value in self.index["splits"].items()}
-        try:
-            self.index = shards.write_index(self.folder, ordered, names)
-            tqdm.write("dataset.json: written anew, to list the re-made receipts")
-        except shards.ShardError as error:
-            tqdm.write(f"dataset.json: not written anew: {error}")
+        header = {key: value for key, value in index.items() if key not in ("format", "splits", "statistics", "sha256")}
+        names = {split: [item["name"] for item in value["shards"]] for split, value in index["splits"].items()}
+        self.index = shards.write_index(self.folder, header, names)
+        tqdm.write("dataset.json: written anew, to list the re-made receipts")
 
     def _is_listed(self, name: str) -> bool:
         """Whether dataset.json lists the receipt that lies there; one without examples it does not list."""
@@ -212,12 +208,9 @@ def recorded_draft(out: Path, root: Path) -> Draft:
         draft = Draft(root, out, config, identity, Plan(rows, counts, {}, _digest(rows, config)), [])
         if draft.folder in wanted:
             return draft
-    raise PrepError(
-        next(
-            iter(reasons), f"plan.parquet, config and codec are not those that made {wanted[0].name} (a later build?)."
-        )
-        + f" {_AGAIN}"
-    )
+    made = " or ".join(folder.name for folder in wanted) or "any generation"
+    reasons.append(f"{out}: plan.parquet and the config in dataset.json do not make {made} (a later build, or damage).")
+    raise PrepError(f"{reasons[0]} {_AGAIN}")
 
 
 def _configs(folders: list[Path]) -> Iterator[PrepConfig]:

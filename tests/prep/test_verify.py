@@ -97,7 +97,7 @@ def _wrong_current(folder: Path) -> None:
 
 
 def _everything(folder: Path) -> None:
-    for path in list(folder.iterdir()):
+    for path in folder.iterdir():
         path.unlink()
     (folder / "dataset.json").write_text("{}")
 
