@@ -31,6 +31,7 @@ from prep.instruments import CLASSES
 from prep.ledger import check, count, write_ledger
 from prep.plan import PlanRow, write_plan
 from prep.report import Report, Work
+from prep.reuse import take_over
 from prep.stages.activity import LEVELS_RATE_HZ
 from prep.stages.mixing import size_probabilities
 
@@ -55,11 +56,15 @@ def finish(draft: Draft, workers: int, progress: bool = True) -> Report:
     write_plan(draft.plan, out / "plan.parquet")
     folder.mkdir(parents=True, exist_ok=True)
     work, missing = Work(draft.scan_s, Counter()), draft.missing()
+    changed = bool(missing)
     if missing:
+        for name in take_over(out, folder, {name: draft.made_of[name] for name in missing}):
+            work.kept.append(name)
+            del missing[name]
         _build_shards(draft, missing, workers, progress, work)
         work.wall_s = draft.scan_s + time.monotonic() - started
     header = _header(draft)
-    if missing or not _has_header(folder / "dataset.json", header):
+    if changed or not _has_header(folder / "dataset.json", header):
         shards.write_index(folder, header, draft.shards)
     shards.set_current(out, draft.generation)
     return Report(out, draft.generation, draft.ledger, draft.plan, work if work.wall_s else None)
@@ -71,7 +76,7 @@ def _build_shards(draft: Draft, missing: dict[str, list[PlanRow]], workers: int,
     with tqdm(total=len(jobs), desc="build", unit="example", disable=not progress) as bar:
         examples = _watched(local(draft.worker(), jobs, workers), bar, work)
         for name, group in missing.items():
-            shards.write_shard(draft.folder / name, islice(examples, len(group)), fingerprint())
+            shards.write_shard(draft.folder / name, islice(examples, len(group)), fingerprint(), draft.made_of[name])
 
 
 def _watched(built: Iterator[Built], bar: tqdm[Any], work: Work) -> Iterator[shards.Example]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from itertools import groupby
@@ -82,7 +82,7 @@ def make_plan(scan: Iterable[ScanRow], config: PrepConfig, bytes_per_sample: flo
     shards = {split: _shard_count([r for r in rows if r.split == split], config, bytes_per_sample) for split in SPLITS}
     shards = {split: count for split, count in shards.items() if count}
     placed = tuple(replace(r, shard=shard_of(r.id, shards[r.split])) for r in rows)
-    return Plan(placed, shards, verdicts, _digest(placed, config))
+    return Plan(placed, shards, verdicts, plan_digest(placed, config))
 
 
 def _examples(choice: Choice, config: PrepConfig) -> list[PlanRow]:
@@ -170,7 +170,7 @@ def _shard_count(rows: list[PlanRow], config: PrepConfig, bytes_per_sample: floa
     return max(1, round(total / (config.shards.size_mb * 1e6))) if rows else 0
 
 
-def _digest(rows: tuple[PlanRow, ...], config: PrepConfig) -> str:
+def plan_digest(rows: Sequence[PlanRow], config: PrepConfig) -> str:
     """Of contents and settings; where the files lie does not count."""
     settings = config.model_dump(include={"seed", "instruments", "activity", "augment", "loudness", "mixing", "audio"})
     described = [{k: v for k, v in asdict(row).items() if k != "paths"} for row in rows]

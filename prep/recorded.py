@@ -17,7 +17,7 @@ def recorded_config(dataset: shards.Dataset) -> PrepConfig:
     except ValidationError as error:
         setting = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise PrepError(
-            f"{dataset.folder / 'dataset.json'}: its config is of another release ({setting}). Run the build again."
+            f"{dataset.place}/dataset.json: its config is of another release ({setting}). Run the build again."
         ) from error
 
 

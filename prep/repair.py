@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from pydantic import ValidationError
 from tqdm import tqdm
 
@@ -29,10 +28,10 @@ from prep.config import PrepConfig
 from prep.draft import Draft
 from prep.engines import local
 from prep.errors import PrepError
-from prep.example import Job, sources_of
-from prep.ledger import LedgerRow
-from prep.plan import Plan, PlanRow, _digest, read_plan
-from prep.reuse import known_streams, stream_digests
+from prep.example import sources_of
+from prep.ledger import read_ledger
+from prep.plan import Plan, PlanRow, plan_digest, read_plan
+from prep.reuse import Place, stream_digests, take_over
 from shards.damage import Fault
 from shards.generations import atomic
 from shards.receipt import dump_json
@@ -70,7 +69,7 @@ class Repair:
         self._set_right(remade, left)
         left += [name for name in remade if any(shards.faults(self.folder / name)) or not self._is_listed(name)]
         for folder in sorted(self.elsewhere):
-            tqdm.write(f"{folder}: not live, so not re-made; nothing needs it: delete it")
+            tqdm.write(f"{folder}: not live, so not re-made; `prep generations --prune` removes it")
         return left + sorted(self.others | self.elsewhere)
 
     def _set_right(self, remade: list[str], left: list[str]) -> None:
@@ -80,7 +79,7 @@ class Repair:
             tqdm.write(f"dataset.json: not written anew before {', '.join(left)} can be re-made")
             return
         if self.index is None:
-            whole = replace(self.draft, ledger=_ledger(self.out))
+            whole = replace(self.draft, ledger=read_ledger(self.out / "ledger.parquet"))
             (self.folder / "dataset.json").unlink(missing_ok=True)
             finish(whole, self.workers, progress=False)
             self.index = load_index(self.folder)
@@ -94,13 +93,15 @@ class Repair:
 
     def _remake(self, name: str) -> str:
         """Write the shard and its receipt; returns what was done. Raises PrepError, and leaves them as they are."""
-        rows = self._rows.get(name, [])
-        path, listed = self.folder / name, self._listed(name)
+        rows = self.draft.groups.get(name, [])
+        path, listed, made_of = self.folder / name, self._listed(name), self.draft.made_of.get(name, "")
         if not rows and path.exists():
             raise PrepError("the plan has no such shard; delete it and its receipt.")
         whole = listed and not self._is_listed(name) and _sha256(path) == listed["sha256"]
+        if not whole and take_over(self.out, self.folder, {name: made_of}):
+            return "taken from another generation that holds it"
         examples = self._from_tar(path, rows) if whole else self._from_sources(rows)
-        receipt = shards.write_shard(path, examples, fingerprint())
+        receipt = shards.write_shard(path, examples, fingerprint(), made_of)
         if not listed:
             return "re-made"
         if receipt.sha256 == listed["sha256"]:
@@ -110,10 +111,10 @@ class Repair:
 
     def _from_sources(self, rows: list[PlanRow]) -> Iterator[shards.Example]:
         """Built as `prep build` does; streams are copied from other generations only."""
-        jobs = []
-        for row in rows:
-            digests = stream_digests(row, self.draft.config, self.draft.identity)
-            jobs.append(Job(row, {i: self._known[d] for i, d in enumerate(digests) if d in self._known}))
+        jobs = [
+            replace(job, known=self._elsewhere(job.known), heard=self._elsewhere(job.heard))
+            for job in self.draft.jobs(rows)
+        ]
         if self.root is None and any(job.needed for job in jobs):
             raise PrepError("it is made of the corpus that the dataset was built from: --root FOLDER.")
         return (built.example for built in local(self.draft.worker(), jobs, self.workers))
@@ -125,10 +126,11 @@ class Repair:
             for id, group in groupby(tar, key=lambda info: info.name.partition(".")[0]):
                 data = {info.name.partition(".")[2]: _read(tar, info) for info in group}
                 arrays = {key: np.load(io.BytesIO(data[f"{key}.npy"])) for key in ("stems", "mixes", "levels")}
-                row = planned[id]  # the tar is what dataset.json lists, and the plan what made it
-                streams = stream_digests(row, self.draft.config, self.draft.identity)
+                # the tar is what dataset.json lists, and the plan what made it
+                sources, audio = sources_of(planned[id]), self.draft.audio[id]
+                streams = stream_digests(audio, self.draft.identity)
                 yield shards.Example(
-                    id=id, meta=json.loads(data["json"]), sources=sources_of(row), streams=streams, **arrays
+                    id=id, meta=json.loads(data["json"]), sources=sources, streams=streams, audio=audio, **arrays
                 )
 
     def _settle(self, path: Path, receipt: shards.Receipt, wanted: str) -> None:
@@ -158,17 +160,8 @@ class Repair:
         splits = self.index["splits"].values() if self.index else []
         return next((item for split in splits for item in split["shards"] if item["name"] == name), None)
 
-    @cached_property
-    def _rows(self) -> dict[str, list[PlanRow]]:
-        """The examples of each shard, in their order."""
-        found: dict[str, list[PlanRow]] = {}
-        for row in self.draft.plan.rows:
-            found.setdefault(shards.shard_names(row.split, row.shard + 1)[-1], []).append(row)
-        return found
-
-    @cached_property
-    def _known(self) -> dict[str, Any]:
-        return known_streams(self.out, without=self.folder)
+    def _elsewhere(self, places: Mapping[int, Place]) -> dict[int, Place]:
+        return {number: place for number, place in places.items() if place.folder != self.folder}
 
     @cached_property
     def _fingerprints(self) -> list[dict[str, str]]:
@@ -205,7 +198,7 @@ def recorded_draft(out: Path, root: Path) -> Draft:
         except PrepError as error:
             reasons.append(str(error))
             continue
-        draft = Draft(root, out, config, identity, Plan(rows, counts, {}, _digest(rows, config)), [])
+        draft = Draft(root, out, config, identity, Plan(rows, counts, {}, plan_digest(rows, config)), [])
         if draft.folder in wanted:
             return draft
     made = " or ".join(folder.name for folder in wanted) or "any generation"
@@ -223,14 +216,6 @@ def _configs(folders: list[Path]) -> Iterator[PrepConfig]:
             yield PrepConfig(**value)
         except (OSError, ValueError, TypeError, RecursionError, ValidationError):
             continue
-
-
-def _ledger(out: Path) -> list[LedgerRow]:
-    try:
-        table = pd.read_parquet(out / "ledger.parquet")
-        return [LedgerRow(**{str(name): value for name, value in row.items()}) for row in table.to_dict("records")]
-    except (OSError, ValueError, TypeError) as error:
-        raise PrepError(f"{out / 'ledger.parquet'} cannot be read. {_AGAIN}") from error
 
 
 def _read(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:

@@ -1,12 +1,13 @@
 """The dataset on disk: shards, receipts and index, a reader and a loader. Knows no music and no models."""
 
 from shards.errors import ShardError
-from shards.generations import current, set_current
+from shards.generations import current, history, roll_back, set_current
 from shards.index import shard_names, shard_of, write_index
 from shards.loader import Loader
 from shards.order import permute
-from shards.reader import Dataset, Moments, Record, open
+from shards.reader import Dataset, Moments, open
 from shards.receipt import Receipt, finished, read_receipt
+from shards.record import Member, Record
 from shards.verify import faults
 from shards.writer import Example, write_shard
 
@@ -14,6 +15,7 @@ __all__ = [
     "Dataset",
     "Example",
     "Loader",
+    "Member",
     "Moments",
     "Receipt",
     "Record",
@@ -21,9 +23,11 @@ __all__ = [
     "current",
     "faults",
     "finished",
+    "history",
     "open",
     "permute",
     "read_receipt",
+    "roll_back",
     "set_current",
     "shard_names",
     "shard_of",

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from shards.receipt import BLOCK_BYTES, Entry, Receipt, npy_header
+from shards.receipt import BLOCK_BYTES, DIGEST_BYTES, Entry, Receipt, npy_header
 
 _MOST_LINES = 20  # of one shard
 _HEADER_BYTES = tarfile.BLOCKSIZE
@@ -120,14 +120,14 @@ def _read(file: BinaryIO, receipt: Receipt, seen: Callable[[int], None]) -> tupl
     """The size, the sha256 of as many bytes as the receipt speaks of, and the blocks that differ."""
     differing: list[int] = []
     whole, at = hashlib.sha256(), 0
-    for number, wanted in enumerate(receipt.to_json()["blocks"]):
+    for number, first in enumerate(range(0, len(receipt.blocks), DIGEST_BYTES)):
         length = min(BLOCK_BYTES, receipt.bytes - at)
         block = file.read(length)
         seen(length)
         if len(block) < length:
             return at + len(block), "", differing
         whole.update(block)
-        if hashlib.sha256(block).hexdigest()[:16] != wanted:
+        if hashlib.sha256(block).digest()[:DIGEST_BYTES] != receipt.blocks[first : first + DIGEST_BYTES]:
             differing.append(number)
         at += length
     return os.fstat(file.fileno()).st_size, whole.hexdigest(), differing

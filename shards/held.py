@@ -10,19 +10,10 @@ from pathlib import Path
 
 from shards.damage import Fault, tar_faults
 from shards.errors import ShardError
+from shards.place import Listed
 from shards.receipt import BLOCK_BYTES, Receipt, dump_json, load_receipt
 
 Seen = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Listed:
-    """What dataset.json says of a shard."""
-
-    bytes: int
-    sha256: str
-    receipt_sha256: str
-    examples: int
 
 
 @dataclass(frozen=True)
@@ -32,7 +23,6 @@ class Task:
 
     tar: Path
     listed: Listed | None = None
-    split: str = ""
     extra: bool = False
 
     @property

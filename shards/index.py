@@ -1,6 +1,7 @@
 """Which shard an example belongs to, and dataset.json, which sums up all of a generation's shards.
 
-dataset.json is written last, so its presence means that the generation is complete.
+dataset.json is written last, so its presence means that the generation is complete. Its last line is the sha256 of the
+bytes before; it holds the digests of all receipts, and these those of all else: one flipped bit anywhere is found.
 """
 
 import hashlib
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from shards.errors import ShardError
-from shards.generations import atomic
-from shards.receipt import FORMAT, ROLES, Receipt, dump_json, load_receipt
+from shards.generations import AGAIN, atomic
+from shards.receipt import FORMAT, ROLES, Receipt, dump_json, load_receipt, parse_json
 
 HEADER = ("generation", "plan", "codec", "latent_dtype", "levels_rate_hz", "classes", "config", "counts")
+_SEAL = b',\n "sha256": "%s"\n}\n'
 
 
 def shard_names(split: str, count: int) -> list[str]:
@@ -48,7 +50,28 @@ def write_index(folder: Path, header: Mapping[str, Any], shards: Mapping[str, Se
     for part in folder.glob(".*.part"):  # all shards are written: these are what killed writers left
         part.unlink(missing_ok=True)
     with atomic(folder / "dataset.json") as file:
-        file.write(dump_json(index, indent=1))
+        file.write(seal(index))
+    return index
+
+
+def seal(index: Mapping[str, Any]) -> bytes:
+    """dataset.json's bytes: `index` as JSON, and last its own digest."""
+    head = dump_json(index, indent=1).removesuffix(b"\n}\n")
+    return head + _SEAL % hashlib.sha256(head).hexdigest().encode()
+
+
+def unseal(data: bytes, where: str) -> dict[str, Any]:
+    """The index that `seal` wrote. Raises ShardError where it is not whole, of another format, or was changed."""
+    index = parse_json(data, where)
+    if index.get("format", FORMAT) != FORMAT:
+        raise ShardError(f"{where} has format {index['format']}; this program reads {FORMAT}: update it, or {AGAIN}")
+    missing = [key for key in ("format", *HEADER, "splits", "statistics", "sha256") if key not in index]
+    if missing:
+        raise ShardError(f"{where} lacks {', '.join(missing)}; delete it and {AGAIN}")
+    head = data[: len(data) - len(_SEAL % bytes(64))]
+    if data != head + _SEAL % hashlib.sha256(head).hexdigest().encode():
+        raise ShardError(f"{where} is not as it was written (damaged, or edited by hand); copy it again or {AGAIN}")
+    del index["sha256"]
     return index
 
 

@@ -13,12 +13,15 @@ from typing import Any, BinaryIO
 
 from shards.errors import ShardError
 from shards.generations import AGAIN
+from shards.place import Folder
 
-FORMAT = 2
+FORMAT = 3
 ARRAYS = ("stems.npy", "mixes.npy", "levels.npy")
 MEMBERS = ("json", *ARRAYS)
 ROLES = ("stem", "mix")
 BLOCK_BYTES = 65536
+DIGEST_BYTES = 8  # of each block's sha256, which are kept
+Digests = bytes
 # webdataset lower-cases keys and splits them at dots; 80 leaves room for a suffix in a plain ustar name of 100
 ID = re.compile(r"[a-z0-9_-]{1,80}")
 
@@ -27,7 +30,8 @@ ID = re.compile(r"[a-z0-9_-]{1,80}")
 class Entry:
     """One example's place in its tar: `members` holds (offset, size), `shapes` those of the array members.
 
-    `streams` has a digest for each row of stems and then of mixes: streams with equal digests have equal bytes.
+    `streams` has a digest for each row of stems and then of mixes: streams with equal digests have equal bytes. So has
+    `audio`: where those are equal, so are levels, gain and loudness, whatever the codec.
     """
 
     id: str
@@ -35,12 +39,14 @@ class Entry:
     sources: dict[str, str]
     shapes: dict[str, tuple[int, ...]]
     streams: tuple[str, ...]
+    audio: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """`blocks` are the first 16 hex digits of each 64 KiB block's sha256, `statistics` {role: {frames, sum, sum_sq}}.
+    """`blocks` are the first 8 bytes of each 64 KiB block's sha256, `statistics` {role: {frames, sum, sum_sq}}.
 
+    Shards of one name with equal `made_of` have equal bytes, up to what the fingerprint says.
     A shard that no example fell into has a receipt of no examples and 0 bytes, and no tar: readers stumble over an
     empty one.
     """
@@ -48,10 +54,11 @@ class Receipt:
     shard: str
     bytes: int
     sha256: str
-    blocks: tuple[str, ...]
+    blocks: Digests
     examples: tuple[Entry, ...]
     statistics: dict[str, dict[str, Any]]
     fingerprint: dict[str, str]
+    made_of: str = ""
 
     def to_json(self) -> dict[str, Any]:
         examples = [
@@ -61,6 +68,7 @@ class Receipt:
                 "sources": entry.sources,
                 "shapes": {name: list(shape) for name, shape in entry.shapes.items()},
                 "streams": list(entry.streams),
+                "audio": list(entry.audio),
             }
             for entry in self.examples
         ]
@@ -69,11 +77,31 @@ class Receipt:
             "shard": self.shard,
             "bytes": self.bytes,
             "sha256": self.sha256,
-            "blocks": list(self.blocks),
+            "blocks": [self.blocks[i : i + DIGEST_BYTES].hex() for i in range(0, len(self.blocks), DIGEST_BYTES)],
             "examples": examples,
             "statistics": self.statistics,
             "fingerprint": self.fingerprint,
+            "made_of": self.made_of,
         }
+
+    def within(self, block: int) -> list[str]:
+        """What lies in a block: members, and of an array member the streams (its rows)."""
+        low, high = block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES
+        return [
+            f"{entry.id}.{name}{_rows(entry, name, low - offset, high - offset)}"
+            for entry in self.examples
+            for name, (offset, size) in entry.members.items()
+            if offset - 512 < high and low < offset + size  # a member begins with its 512 bytes of tar header
+        ]
+
+
+def _rows(entry: Entry, name: str, low: int, high: int) -> str:
+    """Which rows the bytes low … high - 1 of an array member hold."""
+    if name not in entry.shapes or not entry.shapes[name][0]:
+        return ""
+    rows, a_row = entry.shapes[name][0], 2 * math.prod(entry.shapes[name][1:])
+    first, last = max(0, low - 128) // a_row, min(rows - 1, max(0, high - 1 - 128) // a_row)
+    return f" stream {first}" if first == last else f" streams {first} to {last}"
 
 
 def npy_header(shape: tuple[int, ...]) -> bytes:
@@ -89,15 +117,15 @@ def npy_size(shape: tuple[int, ...]) -> int:
     return 128 + 2 * math.prod(shape)
 
 
-def digests(file: BinaryIO) -> tuple[int, str, tuple[str, ...]]:
+def digests(file: BinaryIO) -> tuple[int, str, bytes]:
     """(bytes, sha256, block digests) of a file from its beginning."""
     file.seek(0)
-    total, whole, blocks = 0, hashlib.sha256(), []
+    total, whole, blocks = 0, hashlib.sha256(), bytearray()
     while block := file.read(BLOCK_BYTES):
         total += len(block)
         whole.update(block)
-        blocks.append(hashlib.sha256(block).hexdigest()[:16])
-    return total, whole.hexdigest(), tuple(blocks)
+        blocks += hashlib.sha256(block).digest()[:DIGEST_BYTES]
+    return total, whole.hexdigest(), bytes(blocks)
 
 
 def dump_json(value: Any, indent: int | None = None) -> bytes:
@@ -105,33 +133,37 @@ def dump_json(value: Any, indent: int | None = None) -> bytes:
     return (json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def load_json(path: Path) -> tuple[dict[str, Any], str]:
-    """A JSON object and the sha256 of the bytes it was read from. Raises ShardError."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ShardError(f"{path} cannot be read ({error.strerror}); copy it again or {AGAIN}") from None
+def parse_json(data: bytes, where: str) -> dict[str, Any]:
+    """A JSON object. Raises ShardError."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise ShardError(f"{path} is not a whole JSON object (cut short or damaged); delete it and {AGAIN}")
-    return value, hashlib.sha256(data).hexdigest()
+        raise ShardError(f"{where} is not a whole JSON object (cut short or damaged); delete it and {AGAIN}")
+    return value
+
+
+def parse_receipt(data: bytes, where: str, tar: str) -> Receipt:
+    """The receipt of the shard `tar`. Raises ShardError."""
+    value = parse_json(data, where)
+    try:
+        receipt = _parse(value)
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
+        told = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ShardError(f"{where} is not a valid receipt ({told}); delete it and {AGAIN}") from None
+    if receipt.shard != tar:
+        raise ShardError(f"{where} is the receipt of {receipt.shard}; put the right one back or {AGAIN}")
+    return receipt
 
 
 def load_receipt(path: Path) -> tuple[Receipt, str]:
     """A shard's receipt and its file's sha256; `path` is the receipt's or its tar's. Raises ShardError."""
     path = path.with_suffix(".json")
-    value, digest = load_json(path)
-    try:
-        receipt = _parse(value)
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
-        told = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise ShardError(f"{path} is not a valid receipt ({told}); delete it and {AGAIN}") from None
-    if receipt.shard != path.with_suffix(".tar").name:
-        raise ShardError(f"{path} is the receipt of {receipt.shard}; put the right one back or {AGAIN}")
-    return receipt, digest
+    data = Folder(path.parent).read(path.name)
+    if data is None:
+        raise ShardError(f"{path} is missing; copy it again or {AGAIN}")
+    return parse_receipt(data, str(path), path.with_suffix(".tar").name), hashlib.sha256(data).hexdigest()
 
 
 def read_receipt(path: Path) -> Receipt:
@@ -159,13 +191,14 @@ def _parse(value: dict[str, Any]) -> Receipt:
         shard=str(value["shard"]),
         bytes=total,
         sha256=str(value["sha256"]),
-        blocks=tuple(value["blocks"]),
+        blocks=bytes.fromhex("".join(value["blocks"])),
         examples=tuple(_parse_entry(item, total) for item in value["examples"]),
         statistics={role: value["statistics"][role] for role in ROLES},
         fingerprint=dict(value["fingerprint"]),
+        made_of=str(value["made_of"]),
     )
-    if len(receipt.blocks) != -(-total // BLOCK_BYTES):
-        raise ValueError(f"{len(receipt.blocks)} block digests for {total} bytes")
+    if total < 0 or len(receipt.blocks) != DIGEST_BYTES * -(-total // BLOCK_BYTES):
+        raise ValueError(f"{len(value['blocks'])} block digests for {total} bytes")
     return receipt
 
 
@@ -173,16 +206,17 @@ def _parse_entry(value: dict[str, Any], total: int) -> Entry:
     places = {name: value["members"][name] for name in MEMBERS}
     members = {name: (int(offset), int(size)) for name, (offset, size) in places.items()}
     shapes = {name: tuple(int(size) for size in value["shapes"][name]) for name in ARRAYS}
-    streams = tuple(str(digest) for digest in value["streams"])
-    entry = Entry(str(value["id"]), members, dict(value["sources"]), shapes, streams)
+    streams, audio = (tuple(map(str, value[key])) for key in ("streams", "audio"))
+    entry = Entry(str(value["id"]), members, dict(value["sources"]), shapes, streams, audio)
     if not ID.fullmatch(entry.id):
         raise ValueError(f"id {entry.id!r} does not match {ID.pattern}")
     for name, (offset, size) in members.items():
         if offset < 0 or size < 0 or offset + size > total:
             raise ValueError(f"{entry.id}.{name} lies outside the tar")
     for name, shape in shapes.items():
-        if min(shape) < 0 or npy_size(shape) != members[name][1]:
+        right = len(shape) == (2 if name == "levels.npy" else 3) and shape[0] >= 0 and min(shape[1:]) > 0
+        if not right or npy_size(shape) != members[name][1]:
             raise ValueError(f"{entry.id}.{name} has {members[name][1]} bytes, which is not shape {shape} in float16")
-    if len(streams) != shapes["levels.npy"][0]:
+    if {len(streams), len(audio)} != {shapes["levels.npy"][0]}:
         raise ValueError(f"{entry.id} has {len(streams)} streams and levels of shape {shapes['levels.npy']}")
     return entry

@@ -5,7 +5,6 @@ Every byte is read and digested, in threads (hashlib lets others run), with 64 K
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
@@ -19,13 +18,12 @@ from typing import Any
 from shards.damage import Fault
 from shards.errors import ShardError
 from shards.generations import AGAIN, current
-from shards.held import Listed, Seen, Task, check
-from shards.index import HEADER
-from shards.receipt import FORMAT, Receipt, dump_json
-from shards.totals import Totals
+from shards.held import Seen, Task, check
+from shards.index import unseal
+from shards.place import Folder, Listed
+from shards.receipt import Receipt
 
 _SHARD = re.compile(r"[a-z0-9_-]+-[0-9]{6}\.(tar|json)")
-_MOST_BYTES = 1 << 28  # no dataset.json comes near it
 
 
 def faults(tar: Path) -> Iterator[Fault]:
@@ -132,7 +130,8 @@ class Verification:
             listed = _listed_tasks(folder, found.index)
         except ShardError as error:
             found.index = None
-            found.faults.append(Fault("dataset.json", str(error).removeprefix(f"{folder / 'dataset.json'} ")))
+            told = str(error).removeprefix(f"{folder / 'dataset.json'} ")
+            found.faults.append(Fault("dataset.json", told))
             receipts |= {file for file in there if file.endswith(".tar")}
         extra = [Task(folder / tar, extra=found.index is not None) for tar in sorted(receipts - listed.keys())]
         found.tasks = [*listed.values(), *extra]
@@ -147,63 +146,35 @@ class Verification:
 
 
 def load_index(folder: Path) -> dict[str, Any]:
-    """dataset.json, held to itself. Raises ShardError."""
-    path = folder / "dataset.json"
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ShardError(f"{path} has more than {_MOST_BYTES >> 20} MiB, which none has; {AGAIN}")
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ShardError(f"{path} is missing; {AGAIN}") from None
-    except OSError as error:
-        raise ShardError(f"{path} cannot be read ({error.strerror}); copy it again or {AGAIN}") from None
-    try:
-        index = json.loads(data)
-        canonical = isinstance(index, dict) and dump_json(index, indent=1) == data
-    except (ValueError, RecursionError):
-        raise ShardError(f"{path} is not whole JSON (cut short or damaged); {AGAIN}") from None
-    if not canonical or not {"format", *HEADER, "splits", "statistics"} <= index.keys() or index["format"] != FORMAT:
-        raise ShardError(f"{path} is damaged, or not of format {FORMAT}; {AGAIN}")
-    return index
+    """dataset.json, held to its own digest. Raises ShardError."""
+    where = f"{folder / 'dataset.json'}"
+    data = Folder(folder).read("dataset.json")
+    if data is None:
+        raise ShardError(f"{where} is missing; {AGAIN}")
+    return unseal(data, where)
 
 
 def _listed_tasks(folder: Path, index: dict[str, Any]) -> dict[str, Task]:
     try:
-        tasks = [
-            Task(
-                folder / item["name"],
-                Listed(int(item["bytes"]), str(item["sha256"]), str(item["receipt_sha256"]), int(item["examples"])),
-                split,
-            )
-            for split, value in index["splits"].items()
-            for item in value["shards"]
-            if _SHARD.fullmatch(item["name"])
-        ]
-        number = sum(len(value["shards"]) for value in index["splits"].values())
+        listed = [Listed.of(item) for split in index["splits"].values() for item in split["shards"]]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        tasks, number = [], -1
-    found = {task.name: task for task in tasks}
-    if len(found) != number:
-        raise ShardError(f"{folder / 'dataset.json'} has no valid list of shards; {AGAIN}")
+        raise ShardError(f"{folder / 'dataset.json'} has no valid list of shards; {AGAIN}") from None
+    found = {item.name: Task(folder / item.name, item) for item in listed}
+    if len(found) != len(listed):
+        raise ShardError(f"{folder / 'dataset.json'} lists a shard twice; {AGAIN}")
     return found
 
 
 def _all(generation: _Generation, pool: ThreadPoolExecutor, workers: int, seen: Seen) -> Iterator[Fault]:
     """The faults of one generation: its own, its shards' in their order, and those between shards."""
     yield from generation.faults
-    totals, owners = Totals(), dict[str, str]()
+    owners: dict[str, str] = {}
     for task, found, receipt in _ahead(generation.tasks, pool, 2 * workers, seen):
         yield from found
-        if receipt is None or task.extra:
-            totals.complete &= task.extra
-            continue
-        totals.add(task.split, receipt)
-        for entry in receipt.examples:
+        for entry in receipt.examples if receipt else ():
             first = owners.setdefault(entry.id, task.name)
             if first != task.name:
                 yield Fault(task.name, f"is in {first} as well", entry.id)
-    if generation.index is not None:
-        yield from (Fault("dataset.json", what) for what in totals.against(generation.index))
 
 
 def _ahead(

@@ -49,7 +49,7 @@ class Example:
     """`stems` (n, T, D), `mixes` (m, T, D; m may be 0) and `levels` (n + m, T50; dB), all float16 and finite.
 
     `sources`: stem name -> digest of what it was made of; `streams`: for each stem and each mix, the digest of all that
-    decides its bytes. Both go to the receipt, not to the tar.
+    decides its bytes; `audio`: of all that decides its level. They go to the receipt, not to the tar.
     """
 
     id: str
@@ -59,9 +59,10 @@ class Example:
     levels: np.ndarray
     sources: dict[str, str]
     streams: tuple[str, ...]
+    audio: tuple[str, ...]
 
 
-def write_shard(path: Path, examples: Iterable[Example], fingerprint: dict[str, str]) -> Receipt:
+def write_shard(path: Path, examples: Iterable[Example], fingerprint: dict[str, str], made_of: str = "") -> Receipt:
     """Writes `path` (`<split>-<6 digits>.tar`) and its receipt, or neither. `examples` are taken one at a time.
 
     The receipt is renamed into place last: where it is, its tar is whole. No examples: a receipt and no tar.
@@ -76,13 +77,13 @@ def write_shard(path: Path, examples: Iterable[Example], fingerprint: dict[str, 
     if first is None:
         receipt_path.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-        receipt = Receipt(path.name, 0, digests(io.BytesIO())[1], (), (), _Tally().to_json(), fingerprint)
+        receipt = Receipt(path.name, *digests(io.BytesIO()), (), _Tally().to_json(), fingerprint, made_of)
     else:
         with atomic(path) as file:
             tally = _Tally()
             checked = (_checked(path, named[1], example) for example in chain([first], waiting))
             entries = tuple(_write_tar(file, checked, tally))
-            receipt = Receipt(path.name, *digests(file), entries, tally.to_json(), fingerprint)
+            receipt = Receipt(path.name, *digests(file), entries, tally.to_json(), fingerprint, made_of)
             receipt_path.unlink(missing_ok=True)  # an older receipt must not vouch for the new tar
     with atomic(receipt_path) as file:
         file.write(dump_json(receipt.to_json()))
@@ -130,7 +131,7 @@ def _write_tar(file: BinaryIO, examples: Iterable[Example], tally: _Tally) -> It
             tally.add("stem", example.stems)
             tally.add("mix", example.mixes)
             shapes = {name: array.shape for name, array in arrays.items()}
-            yield Entry(example.id, members, example.sources, shapes, example.streams)
+            yield Entry(example.id, members, example.sources, shapes, example.streams, example.audio)
 
 
 def _add(tar: tarfile.TarFile, file: BinaryIO, name: str, data: bytes) -> tuple[int, int]:
@@ -165,8 +166,8 @@ def _meta_fault(example: Example, split: str) -> str | None:
             return f"{key} has {len(meta[key])} rows; n_stems {stems} and n_mixes {meta['n_mixes']} ask for {length}"
     if len(meta["gains_db"]) != rows or len(meta["loudness_lufs"]) != rows:
         return f"gains_db and loudness_lufs need a row for each of the {rows} streams"
-    if len(example.streams) != rows:
-        return f"streams has {len(example.streams)} digests; it needs one for each of the {rows} streams"
+    if {len(example.streams), len(example.audio)} != {rows}:
+        return f"streams and audio need a digest for each of the {rows} streams"
     if (meta["id"], meta["split"]) != (example.id, split):
         return f"its json says id {meta['id']} of split {meta['split']}; the shard is of split {split}"
     if meta["members"][:stems] != [[stem] for stem in range(stems)]:

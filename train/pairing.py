@@ -104,7 +104,7 @@ def index_pairs(train: Dataset, c: Batches, levels_a_frame: float, law: Law) -> 
     dropped = 0
     for number, record in enumerate(train):
         starts = starts_of(record, c, 0, record.meta["frames"])
-        levels = record["levels"].astype(np.float32)  # read once
+        levels = record["levels"][:].astype(np.float32)  # read once
         for stem in law.targets(record):
             rows, _ = law.heard(record, stem)
             rows.sort(key=lambda row: -len(record.meta["members"][row]))

@@ -115,13 +115,13 @@ SOURCELESS: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize("fault", SOURCELESS)
 def test_what_needs_no_sources_is_mended_without_them(out: Path, fault: str) -> None:
     damage, line = SOURCELESS[fault]
-    whole, current = files(out), (out / "current").read_text()
+    whole, current = files(out), shards.current(out)
     damage(live(out))
     found = call(out)
     assert found.exit_code == 1 and line in found.stdout.splitlines()[0]
     mended = call(out, "--repair")
     assert mended.exit_code == 0, mended.output
-    assert files(out) == whole and (out / "current").read_text() == current
+    assert files(out) == whole and shards.current(out) == current
     assert call(out).exit_code == 0
 
 

@@ -1,12 +1,20 @@
-import json
+import hashlib
 import mmap
+import subprocess
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import basic_indices
 
 import shards
-from shards import ShardError
+from shards import ShardError, shard_names, write_index, write_shard
+from shards.index import seal, unseal
 from tests.shards.made import DIM, HEADER, dataset, example
 
 
@@ -127,18 +135,27 @@ def test_a_truncated_dataset_json(out: Path, size: int) -> None:
 
 def test_a_dataset_json_of_another_shape(out: Path) -> None:
     path = _folder(out) / "dataset.json"
-    whole = json.loads(path.read_text())
+    whole = unseal(path.read_bytes(), "")
+    listed = whole["splits"]["train"]["shards"][0]
     for change, message in (
-        ({"format": 3}, "has format 3; this program reads 2"),
+        ({"format": 2}, "has format 2; this program reads 3"),
         ({"splits": {"train": {}}}, "no valid list of shards"),
-        ({"splits": {"train": {"shards": [{"name": "x"}]}}}, "no valid list of shards"),
+        *(
+            ({"splits": {"train": {"shards": [listed | wrong]}}}, "no valid list of shards")
+            for wrong in ({"name": "../x.tar"}, {"name": "x"}, {"bytes": -1}, {"examples": 0}, {"sha256": "/etc"})
+        ),
     ):
-        path.write_text(json.dumps(whole | change))
+        path.write_bytes(seal(whole | change))
         with pytest.raises(ShardError, match=message):
             shards.open(out)
     path.write_text("{}")
     with pytest.raises(ShardError, match=r"lacks format, generation, plan, codec"):
         shards.open(out)
+    data = seal(whole)
+    for changed in (data.replace(b'"Bass"', b'"Boss"'), data + b" ", data.replace(b"\n ", b"\n  ", 1)):
+        path.write_bytes(changed)
+        with pytest.raises(ShardError, match=r"dataset\.json is not as it was written"):
+            shards.open(out)
 
 
 def test_a_tar_of_another_size(out: Path) -> None:
@@ -170,11 +187,91 @@ def test_a_damaged_receipt_is_told_when_its_shard_is_touched(out: Path) -> None:
     assert opened[0].id == "a-0"
 
 
-def test_a_member_that_is_not_where_the_receipt_says(out: Path) -> None:
+def test_a_flipped_bit_is_found_where_it_is_touched(tmp_path: Path) -> None:
+    write_shard(tmp_path / "train-000000.tar", [example("a", frames=30_000)], {})
+    write_index(tmp_path, HEADER, {"train": ["train-000000.tar"]})
+    path = tmp_path / "train-000000.tar"
+    data = bytearray(path.read_bytes())
+    whole = shards.open(tmp_path)[0]["stems"][:].copy()
+    data[700_000] ^= 1
+    path.write_bytes(data)
+    stems = shards.open(tmp_path)[0]["stems"]
+    np.testing.assert_array_equal(stems[0], whole[0])
+    np.testing.assert_array_equal(stems[2, 100:200], whole[2, 100:200])
+    at = next(iter(np.flatnonzero(shards.open(tmp_path, verify=False)[0]["stems"][1] != whole[1])))
+    assert stems[1, : at // DIM - 5000].shape  # other blocks of the same stream
+    told = r"train-000000\.tar: block 10 is not what its receipt says, in a\.stems\.npy stream 1; `prep verify`"
+    touching: list[Any] = [
+        (1, slice(at // DIM, at // DIM + 1)), 1, (-2, slice(None)), slice(1, 2), (slice(None), at // DIM),
+        (slice(None, None, -1), slice(at // DIM, None, 3)), ..., ([0, 1], 0), (1, at // DIM, 0),
+    ]  # fmt: skip
+    for key in touching:
+        stems = shards.open(tmp_path)[0]["stems"]
+        for _ in range(2):  # a fault that was told once stays one
+            with pytest.raises(ShardError, match=told):
+                stems[key]
+    with pytest.raises(ShardError, match=told):
+        np.asarray(stems)
+    with pytest.raises(ShardError, match=told):
+        list(stems)
+
+
+def test_a_flipped_bit_in_the_json(out: Path) -> None:
     path = _folder(out) / "train-000000.tar"
-    path.write_bytes(path.read_bytes()[512:] + bytes(512))
-    record = shards.open(out)[1]
-    with pytest.raises(ShardError, match=r"train-000000\.tar: member a-1\.stems\.npy is not what its receipt says"):
-        record["stems"]
-    with pytest.raises(ShardError, match=r"member a-1\.json is not what its receipt says"):
-        _ = record.meta
+    path.write_bytes(path.read_bytes().replace(b'"CC0"', b'"CC1"', 1))
+    with pytest.raises(ShardError, match=r"block 0 is not what its receipt says, in a-0\.json, a-0\.stems\.npy"):
+        _ = shards.open(out)[0].meta
+    assert shards.open(out, verify=False)[0].meta["licence"] == "CC1"
+
+
+def test_each_block_is_verified_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shard(tmp_path / "train-000000.tar", [example("a", frames=30_000)], {})
+    write_index(tmp_path, HEADER, {"train": ["train-000000.tar"]})
+    opened, hashed = shards.open(tmp_path), []
+    stems = opened[0]["stems"]
+    sha256 = hashlib.sha256
+    monkeypatch.setattr("shards.shard.hashlib.sha256", lambda block: hashed.append(len(block)) or sha256(block))
+    stems[0, 10_000:10_100]
+    assert hashed == [65536]
+    stems[0, 10_100:10_200], opened.split("train")[0]["stems"][0, 10_000:10_100]
+    assert hashed == [65536]
+    stems[0], opened[0]["stems"][0]
+    assert len(hashed) == -(-30_000 * DIM * 2 // 65536)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_what_is_sliced_is_what_numpy_slices(data: st.DataObject) -> None:
+    wanted = example("a", stems=4, frames=20).stems
+    key = data.draw(basic_indices(wanted.shape, allow_newaxis=True, allow_ellipsis=True))
+    with TemporaryDirectory() as folder:
+        write_shard(Path(folder) / "train-000000.tar", [example("a", stems=4, frames=20)], {})
+        write_index(Path(folder), HEADER, {"train": ["train-000000.tar"]})
+        member = shards.open(folder)[0]["stems"]
+        np.testing.assert_array_equal(member[key], wanted[key])
+        assert np.asarray(member).dtype == np.float16 and np.asarray(member, np.float32).dtype == np.float32
+
+
+def test_names_that_no_example_has(out: Path) -> None:
+    with pytest.raises(KeyError, match="'stem'; an example has stems, mixes and levels"):
+        shards.open(out)[0]["stem"]
+    with pytest.raises(IndexError):
+        shards.open(out)[0]["stems"][3, 0:1]
+
+
+def test_more_shards_than_a_process_may_have_open(tmp_path: Path) -> None:
+    names = shard_names("train", 40)
+    for number, name in enumerate(names):
+        write_shard(tmp_path / name, [example(f"a{number}")], {})
+    write_index(tmp_path, HEADER, {"train": names})
+    code = (
+        "import resource, sys, shards, shards.shard\n"
+        "shards.shard._MOST_OPEN = 8\n"
+        "opened = shards.open(sys.argv[1])\n"
+        "soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (24, hard))\n"
+        "first = [record['stems'][0].copy() for record in opened]\n"
+        "again = [record['stems'][0].copy() for record in opened]\n"
+        "assert all((a == b).all() for a, b in zip(first[:4], again[:4]))\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True)

@@ -45,8 +45,8 @@ def test_the_receipt_tells_where_and_what(tmp_path: Path) -> None:
     receipt = write_shard(path, [example("a"), long], {"machine": "made"})
     data = path.read_bytes()
     assert (receipt.bytes, receipt.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    assert len(receipt.blocks) == -(-len(data) // 65536) > 1
-    assert receipt.blocks[1] == hashlib.sha256(data[65536:131072]).hexdigest()[:16]
+    assert len(receipt.blocks) == 8 * -(-len(data) // 65536) > 8
+    assert receipt.blocks[8:16] == hashlib.sha256(data[65536:131072]).digest()[:8]
     entry = receipt.examples[1]
     offset, size = entry.members["mixes.npy"]
     mixes = np.load(io.BytesIO(data[offset : offset + size]), allow_pickle=False)
@@ -54,10 +54,10 @@ def test_the_receipt_tells_where_and_what(tmp_path: Path) -> None:
     offset, size = entry.members["json"]
     assert json.loads(data[offset : offset + size]) == long.meta
     assert entry.shapes == {"stems.npy": (3, 2000, DIM), "mixes.npy": (2, 2000, DIM), "levels.npy": (5, 10000)}
-    assert (entry.sources, entry.streams) == (long.sources, long.streams)
+    assert (entry.sources, entry.streams, entry.audio) == (long.sources, long.streams, long.audio)
     assert read_receipt(path) == receipt == read_receipt(path.with_suffix(".json"))
     on_disk = json.loads(path.with_suffix(".json").read_text())
-    assert on_disk == receipt.to_json() and on_disk["format"] == 2
+    assert on_disk == receipt.to_json() and on_disk["format"] == 3
 
 
 def test_statistics_are_the_sums_over_all_streams_frames(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ BAD = {
     "true for int": (_with_meta(n_mixes=True), "n_mixes is True"),
     "few programs": (_with_meta(programs=[0]), "programs has 1 rows; n_stems 3"),
     "few gains": (_with_meta(gains_db=[0.0]), "a row for each of the 5 streams"),
-    "few digests": (replace(example("a"), streams=("one",)), "streams has 1 digests; it needs one for each of the 5"),
+    "few digests": (replace(example("a"), streams=("one",)), "streams and audio need a digest for each of the 5"),
     "another split": (_with_meta(split="test"), "of split test; the shard is of split train"),
     "another id": (_with_meta(id="b"), "its json says id b"),
     "stems' members": (_with_meta(members=[[0], [2], [1], [0, 1], [0, 1]]), r"must begin with the stems' own rows"),

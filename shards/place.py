@@ -1,0 +1,107 @@
+"""Where the files of a dataset lie: a folder here; `remote.py` has those at an address, copied to a cache."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from shards.errors import ShardError
+from shards.generations import AGAIN
+
+# No receipt and no dataset.json comes near it; whatever does is not read into memory
+MOST_BYTES = 1 << 28
+_SHA256 = re.compile(r"[0-9a-f]{128}")  # two of them
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What dataset.json says of a shard."""
+
+    name: str
+    bytes: int
+    sha256: str
+    receipt_sha256: str
+    examples: int
+
+    @classmethod
+    def of(cls, value: dict[str, Any]) -> Self:
+        """Raises KeyError, TypeError or ValueError."""
+        name, sha256, receipt_sha256 = (str(value[key]) for key in ("name", "sha256", "receipt_sha256"))
+        listed = cls(name, int(value["bytes"]), sha256, receipt_sha256, int(value["examples"]))
+        named = name == Path(name).name and name.endswith(".tar")
+        if not named or min(listed.bytes, listed.examples) < 1 or not _SHA256.fullmatch(sha256 + receipt_sha256):
+            raise ValueError(f"shard {name[:60]!r}")
+        return listed
+
+
+class Place(Protocol):
+    """A folder of a dataset, wherever it lies; str() names it in messages. All raise ShardError for what goes wrong."""
+
+    @property
+    def room_bytes(self) -> int | None:
+        """How many bytes of tars can be at hand at once; None where all of them are."""
+
+    def below(self, folder: str) -> Place: ...
+
+    def read(self, name: str, sha256: str = "") -> bytes | None:
+        """A small file, or None where there is none. Where its digest is given, a copy from earlier may be taken."""
+
+    def check(self, listed: Sequence[Listed]) -> None:
+        """Refuses what can be seen to be amiss without reading a shard."""
+
+    def tar(self, listed: Listed) -> Path:
+        """The shard as a file on this machine; called before each opening."""
+
+    def fetch(self, listed: Sequence[Listed]) -> None:
+        """Begins to bring these shards here, and returns at once."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on this machine's disk."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def room_bytes(self) -> int | None:
+        return None
+
+    def below(self, folder: str) -> Folder:
+        return Folder(self.path / folder)
+
+    def read(self, name: str, sha256: str = "") -> bytes | None:
+        path = self.path / name
+        try:
+            if path.stat().st_size > MOST_BYTES:
+                raise ShardError(f"{path} has more than {MOST_BYTES >> 20} MiB, which no such file has; {AGAIN}")
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ShardError(f"{path} cannot be read ({error.strerror}); copy it again or {AGAIN}") from None
+
+    def check(self, listed: Sequence[Listed]) -> None:
+        for shard in listed:
+            self.tar(shard)
+
+    def tar(self, listed: Listed) -> Path:
+        path = self.path / listed.name
+        try:
+            found = path.stat().st_size
+        except OSError as error:
+            raise ShardError(f"{path} cannot be read ({error.strerror}); copy it again or {AGAIN}") from None
+        if found != listed.bytes:
+            raise ShardError(
+                f"{path} has {found} bytes, its receipt says {listed.bytes} (cut short or changed); "
+                f"copy it again, or delete it and {AGAIN}"
+            )
+        return path
+
+    def fetch(self, listed: Sequence[Listed]) -> None:
+        pass
