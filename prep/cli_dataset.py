@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -71,4 +72,17 @@ def finish(data: Path) -> None:
     click.echo(f"{data}: complete; live is generation {complete(data)}")
 
 
-COMMANDS = [rebuild, rollback, generations, status, finish]
+@click.command()
+@click.argument("data", type=PATH)
+@click.option("--repair", is_flag=True, help="Make again what is faulty in the live generation.")
+@click.option("--root", type=PATH, help="With --repair: the corpus that DATA was built from.")
+@workers_option
+def verify(data: Path, repair: bool, root: Path | None, workers: int) -> None:
+    """Hold all of DATA to its digests: a line for each fault, and exit code 1 where there is one."""
+    from prep.verify import verify as run
+
+    if not run(data, workers, repair, root):
+        sys.exit(1)
+
+
+COMMANDS = [rebuild, rollback, generations, status, finish, verify]

@@ -1,5 +1,6 @@
 """The dataset on disk: shards, receipts and index, a reader and a loader. Knows no music and no models."""
 
+from shards.damage import Fault
 from shards.errors import ShardError
 from shards.generations import current, history, roll_back, set_current
 from shards.index import shard_names, shard_of, write_index
@@ -9,13 +10,14 @@ from shards.order import Order, Shuffle, permute
 from shards.reader import Dataset, Moments, open
 from shards.receipt import Receipt, finished, read_receipt
 from shards.record import Member, Record
-from shards.verify import faults
+from shards.verify import Verification, faults, verify
 from shards.windows import Windows
 from shards.writer import Example, write_shard
 
 __all__ = [
     "Dataset",
     "Example",
+    "Fault",
     "Loader",
     "Member",
     "Mixture",
@@ -25,6 +27,7 @@ __all__ = [
     "Record",
     "ShardError",
     "Shuffle",
+    "Verification",
     "Windows",
     "current",
     "faults",
@@ -37,6 +40,7 @@ __all__ = [
     "set_current",
     "shard_names",
     "shard_of",
+    "verify",
     "write_index",
     "write_shard",
 ]

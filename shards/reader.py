@@ -155,7 +155,7 @@ def open(path: Path | str, *, verify: bool = True) -> Dataset:
     index = unseal(data, f"{place}/dataset.json")
     try:
         listed = [Listed.of(item) for split in index["splits"].values() for item in split["shards"]]
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise ShardError(f"{place}/dataset.json has no valid list of shards; delete it and {AGAIN}") from None
     place.check(listed)
     return Dataset(place, index, tuple(Shard(place, item, verify) for item in listed))
