@@ -2,8 +2,9 @@
 
 Same bytes, same output, warm page cache. Each contender runs in a process of its own, in turns, `--rounds` times; the
 peers with no and with two worker processes. A pass is as many pairs as there are bytes in the dataset (each of its
-blocks is touched once or more, 95 % of them), but no longer than `--seconds`. The table gives medians over the rounds;
-the memory is the largest process's that is not backed by a file (RssAnon), sampled twenty times a second.
+blocks is touched once or more, 95 % of them), but no longer than `--seconds`. The table gives, as medians over the
+rounds, pairs a second in the first pass and in the later ones, and the CPU time a pair of a process without workers;
+then the most memory that a process held which no file backs (RssAnon, sampled twenty times a second), in MB.
 """
 
 from __future__ import annotations
@@ -26,26 +27,25 @@ POLL_S = 0.05
 
 @dataclass
 class Contender:
-    """What to run, and what came of it: pairs a second, bytes read for each given, bytes of memory."""
+    """What to run, and what came of it: a list of passes for each process (see measure.run_pass), bytes of memory."""
 
     told: str
     name: str
     workers: int = 0
     crops: int = 1
-    first: list[float] = field(default_factory=list)
-    later: list[float] = field(default_factory=list)
-    read: list[float] = field(default_factory=list)
+    ran: list[list[dict[str, float]]] = field(default_factory=list)
     anon: list[int] = field(default_factory=list)
     failed: str = ""
 
-    @property
-    def rate(self) -> float:
-        return statistics.median(self.later) if self.later else 0.0
+    def median(self, key: str, first: bool = False) -> float:
+        """Over all rounds, of the first pass or of the later ones."""
+        return statistics.median(each[key] for passes in self.ran for each in (passes[:1] if first else passes[1:]))
 
 
 def contenders() -> list[Contender]:
     own = [
         Contender("memory map (ceiling)", "ceiling"),
+        Contender("memory map, new arrays", "ceiling_new_arrays"),
         Contender("ours", "ours"),
         Contender("ours, verify=False", "ours_unverified"),
     ]
@@ -74,10 +74,7 @@ def measure(contender: Contender, data: Path, passes: int, seconds: float) -> No
     if process.returncode:
         contender.failed = error.strip().splitlines()[-1] if error.strip() else f"exit {process.returncode}"
         return
-    found = json.loads(out.strip().splitlines()[-1])
-    contender.first.append(found["rates"][0])
-    contender.later.extend(found["rates"][1:])
-    contender.read.extend(found["read"])
+    contender.ran.append(json.loads(out.strip().splitlines()[-1]))
     contender.anon.append(anon)
 
 
@@ -103,21 +100,25 @@ def _anon_bytes(pid: int) -> Iterator[int]:
 
 def table(ran: list[Contender]) -> Iterator[str]:
     ceiling, own = (next(each for each in ran if each.name == name) for name in ("ceiling", "ours"))
-    yield f"{'':28}{'workers':>8}{'first pass':>12}{'later':>10}{'ceiling x':>11}{'ours is':>9}{'MB a process':>14}"
+    columns = ("workers", "first pass", "later", "of ceiling", "ours is", "CPU us", "MB")
+    yield f"{'':28}" + "".join(f"{column:>12}" for column in columns)
     for each in ran:
-        if each.failed or not each.later:
-            yield f"{each.told:28}{each.workers:8}   failed: {each.failed[:80]}"
+        line = f"{each.told:28}{each.workers:12}"
+        if each.failed:
+            yield f"{line}   failed: {each.failed[:90]}"
             continue
-        ratios = f"{each.rate / ceiling.rate:11.2f}{own.rate / each.rate:8.1f}x" if ceiling.rate else ""
-        rates = f"{statistics.median(each.first):12,.0f}{each.rate:10,.0f}"
-        yield f"{each.told:28}{each.workers:8}{rates}{ratios}{max(each.anon) / 1e6:14.0f}"
+        rate = each.median("rate")
+        line += f"{each.median('rate', first=True):12,.0f}{rate:12,.0f}"
+        line += f"{rate / ceiling.median('rate'):12.2f}" if ceiling.ran else f"{'':12}"
+        line += f"{own.median('rate') / rate:11.1f}x" if own.ran else f"{'':12}"
+        cpu = "" if each.workers else f"{each.median('cpu_us'):.1f}"
+        yield f"{line}{cpu:>12}{max(each.anon) / 1e6:12.0f}"
 
 
 def amplification(ran: list[Contender]) -> Iterator[str]:
-    """Bytes that webdataset reads for each byte of its pairs."""
     for each in ran:
-        if each.name == "webdataset" and not each.workers and each.read:
-            read = statistics.median(each.read)
+        if each.name == "webdataset" and not each.workers and each.ran:
+            read = each.median("read")
             yield f"webdataset reads {read:.1f} bytes for each byte used, with {each.crops} crops an example"
 
 

@@ -14,7 +14,9 @@ from tests.bench.loading.made import BATCH, PAIR_BYTES, Batch, Size, check
 
 def open_contender(name: str, folder: Path, size: Size, workers: int, crops: int) -> Iterator[Batch]:
     if name == "ceiling":
-        return contenders.ceiling(folder, size)
+        return contenders.ceiling(folder, size, contenders.Pool())
+    if name == "ceiling_new_arrays":
+        return contenders.ceiling(folder, size, contenders.new_batch)
     if name.startswith("ours"):
         return contenders.ours(folder, size, verify=name == "ours")
     from tests.bench.loading import peers  # with torch, which ours does without
@@ -22,13 +24,17 @@ def open_contender(name: str, folder: Path, size: Size, workers: int, crops: int
     return getattr(peers, name)(folder, size, workers, crops)
 
 
-def run_pass(batches: Iterator[Batch], pairs: int, seconds: float) -> tuple[float, float]:
-    """Pairs a second, and bytes read by system calls for each byte given."""
-    start, read, count = time.perf_counter(), _bytes_read(), 0
+def run_pass(batches: Iterator[Batch], pairs: int, seconds: float) -> dict[str, float]:
+    """Pairs a second; microseconds of this process's CPU a pair; bytes read by its system calls for each byte given."""
+    start, cpu, read, count = time.perf_counter(), time.process_time(), _bytes_read(), 0
     while count < pairs and time.perf_counter() - start < seconds:
         next(batches)
         count += BATCH
-    return count / (time.perf_counter() - start), (_bytes_read() - read) / (count * PAIR_BYTES)
+    return {
+        "rate": count / (time.perf_counter() - start),
+        "cpu_us": 1e6 * (time.process_time() - cpu) / count,
+        "read": (_bytes_read() - read) / (count * PAIR_BYTES),
+    }
 
 
 def _bytes_read() -> int:
@@ -41,8 +47,7 @@ def main(name: str, data: str, workers: int, crops: int, passes: int, seconds: f
     size = Size.of(folder)
     batches = open_contender(name, folder, size, workers, crops)
     check(size, next(batches))
-    ran = [run_pass(batches, size.bytes // PAIR_BYTES, seconds) for _ in range(passes)]
-    print(json.dumps({"rates": [rate for rate, _ in ran], "read": [read for _, read in ran]}))
+    print(json.dumps([run_pass(batches, size.bytes // PAIR_BYTES, seconds) for _ in range(passes)]))
 
 
 if __name__ == "__main__":

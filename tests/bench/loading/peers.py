@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from tests.bench.loading.contenders import SEED, draw, new_batch
+from tests.bench.loading.contenders import SEED, Pool, draw, new_batch
 from tests.bench.loading.made import BATCH, CROP, Batch, Size
 
 Crop = Callable[[int, int], NDArray[np.float16]]  # (stream, start) -> (CROP, DIM)
@@ -37,14 +37,15 @@ Tensors = tuple[torch.Tensor, torch.Tensor]
 class _Batches(Dataset[Tensors]):
     """Endless; an item is asked for by the positions of a whole batch."""
 
-    def __init__(self, size: Size, crop: Crop) -> None:
+    def __init__(self, size: Size, crop: Crop, workers: int) -> None:
         self.size, self.crop = size, crop
+        self.give = new_batch if workers else Pool()  # what goes to another process moves to shared memory
 
     def __len__(self) -> int:
         return 1 << 40
 
     def __getitems__(self, positions: list[int]) -> Tensors:
-        mixes, targets = new_batch()
+        mixes, targets = self.give()
         draws = draw(self.size, BATCH, np.random.default_rng([SEED, positions[0]]))
         for i, (number, mix, stem, start) in enumerate(draws):
             stream = number * self.size.rows
@@ -58,7 +59,8 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _load(size: Size, crop: Crop, workers: int) -> Iterator[Batch]:
-    return iter(DataLoader(_Batches(size, crop), BATCH, num_workers=workers, collate_fn=_as_it_is))
+    batches = _Batches(size, crop, workers)
+    return iter(DataLoader(batches, BATCH, num_workers=workers, collate_fn=_as_it_is))
 
 
 def _litdata(folder: Path) -> Any:
@@ -95,13 +97,14 @@ def mosaicml(folder: Path, size: Size, workers: int, crops: int) -> Iterator[Bat
 class _Sequential(IterableDataset[Tensors]):
     """Endless; batches over the ends of examples and epochs."""
 
-    def __init__(self, examples: Any, size: Size, crops: int) -> None:
+    def __init__(self, examples: Any, size: Size, crops: int, workers: int) -> None:
         self.examples, self.size, self.crops = examples, size, crops
+        self.give = new_batch if workers else Pool()
 
     def __iter__(self) -> Iterator[Tensors]:
         pairs = self._pairs()
         while True:
-            mixes, targets = new_batch()
+            mixes, targets = self.give()
             for i, (mix, target) in enumerate(islice(pairs, BATCH)):
                 mixes[i], targets[i] = mix, target
             yield torch.from_numpy(mixes), torch.from_numpy(targets)
@@ -120,4 +123,4 @@ def webdataset(folder: Path, size: Size, workers: int, crops: int) -> Iterator[B
 
     tars = sorted(map(str, (folder / "ours").glob("*.tar")))
     examples = wds.WebDataset(tars, shardshuffle=False).decode()
-    return iter(DataLoader(_Sequential(examples, size, crops), batch_size=None, num_workers=workers))
+    return iter(DataLoader(_Sequential(examples, size, crops, workers), batch_size=None, num_workers=workers))
