@@ -33,6 +33,7 @@ class Contender:
     name: str
     workers: int = 0
     crops: int = 1
+    folder: str = "ours"
     ran: list[list[dict[str, float]]] = field(default_factory=list)
     anon: list[int] = field(default_factory=list)
     failed: str = ""
@@ -49,8 +50,16 @@ def contenders() -> list[Contender]:
         Contender("ours", "ours"),
         Contender("ours, verify=False", "ours_unverified"),
     ]
-    peers = {"litData, windows": "litdata_windows", "litData, items": "litdata_items", "MosaicML": "mosaicml"}
-    indexed = [Contender(told, name, workers) for told, name in peers.items() for workers in (0, 2)]
+    indexed = [
+        Contender(told, name, workers, folder=folder)
+        for told, name, folder in (
+            ("litData, windows", "litdata_windows", "litdata"),
+            ("litData, windows, 64 MB", "litdata_windows_64mb", "litdata-64mb"),
+            ("litData, items", "litdata_items", "litdata"),
+            ("MosaicML", "mosaicml", "mosaicml"),
+        )
+        for workers in (0, 2)
+    ]
     sequential = [
         Contender(f"webdataset, {crops} an example", "webdataset", workers, crops)
         for crops in (1, 4, 16)
@@ -61,7 +70,7 @@ def contenders() -> list[Contender]:
 
 def measure(contender: Contender, data: Path, passes: int, seconds: float) -> None:
     """Adds one process's figures to the contender's; notes why it failed."""
-    _warm(data, contender.name)
+    _warm(data / contender.folder)
     numbers = [str(number) for number in (contender.workers, contender.crops, passes, seconds)]
     command = [sys.executable, "-m", "tests.bench.loading.measure", contender.name, str(data), *numbers]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -78,8 +87,7 @@ def measure(contender: Contender, data: Path, passes: int, seconds: float) -> No
     contender.anon.append(anon)
 
 
-def _warm(data: Path, name: str) -> None:
-    folder = data / next((part for part in ("litdata", "mosaicml") if name.startswith(part)), "ours")
+def _warm(folder: Path) -> None:
     for path in folder.iterdir():
         with path.open("rb") as file:
             while file.read(1 << 20):

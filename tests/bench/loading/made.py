@@ -7,6 +7,7 @@ first, then mixes), and its number in two digits to base 64. So whether a batch 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,6 +23,8 @@ BATCH, CROP, DIM = 128, 128, 128
 FRAME_BYTES = 2 * DIM
 PAIR_BYTES = 2 * CROP * FRAME_BYTES
 SHARD_BYTES = 256_000_000
+# litData keeps four chunks mapped: at the first size that is the whole dataset, the second is litData's default
+LITDATA = {"litdata": 512_000_000, "litdata-64mb": 64_000_000}
 DIGIT = 64
 
 Batch = tuple[NDArray[np.float16], NDArray[np.float16]]
@@ -124,13 +127,14 @@ def make(folder: Path, size: Size) -> None:
         if (folder / "size.json").read_text() != wanted:
             raise SystemExit(f"{folder} holds data of another size; delete it, or name another folder with --data")
         return
-    for write in (_write_ours, _write_litdata, _write_mosaicml):
-        print(f"writing {write.__name__.removeprefix('_write_')} to {folder}", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)  # what a run that was broken off left
+    for write in (write_ours, _write_litdata, _write_mosaicml):
+        print(f"{folder}: {write.__name__}", flush=True)
         write(folder, size)
     (folder / "size.json").write_text(wanted)
 
 
-def _write_ours(folder: Path, size: Size) -> None:
+def write_ours(folder: Path, size: Size) -> None:
     out = folder / "ours"
     out.mkdir(parents=True)
     a_shard = max(1, SHARD_BYTES * size.examples // size.bytes)
@@ -151,14 +155,15 @@ def streams(size: Size, number: int) -> Iterator[dict[str, NDArray[np.float16]]]
 def _write_litdata(folder: Path, size: Size) -> None:
     from litdata import TemporalArrayLoader, optimize
 
-    optimize(
-        fn=partial(streams, size),
-        inputs=list(range(size.examples)),
-        output_dir=str(folder / "litdata"),
-        item_loader=TemporalArrayLoader(),
-        chunk_bytes=SHARD_BYTES,
-        num_workers=1,
-    )
+    for name, chunk_bytes in LITDATA.items():
+        optimize(
+            fn=partial(streams, size),
+            inputs=list(range(size.examples)),
+            output_dir=str(folder / name),
+            item_loader=TemporalArrayLoader(),
+            chunk_bytes=chunk_bytes,
+            num_workers=1,
+        )
 
 
 def _write_mosaicml(folder: Path, size: Size) -> None:

@@ -3,8 +3,8 @@
 Each is a function (folder, size, workers, crops) -> endless iterator of batches as the ceiling and ours give them.
 
 - litData, windows: an item a stream, in the layout made for windows of long arrays (TemporalArrayLoader), of which
-  `read_window` maps and copies what is asked for: two windows a pair. Chunks are as large as our shards: it keeps four
-  maps open, so its default of 64 MB means more remapping.
+  `read_window` maps and copies what is asked for: two windows a pair. It keeps four chunks mapped: at 512 MB each, all
+  of this dataset, its best case; at its default of 64 MB it maps again and again, as it must with more data.
 - litData, items: the same items whole, `dataset[i]`, as before there were windows.
 - MosaicML: an item is CROP frames of a stream; a crop at any start lies in two of them. An item a stream reads twenty
   times as much, and was slower.
@@ -66,16 +66,24 @@ def _load(size: Size, crop: Crop, workers: int) -> Iterator[Batch]:
 def _litdata(folder: Path) -> Any:
     from litdata import StreamingDataset, TemporalArrayLoader
 
-    return StreamingDataset(str(folder / "litdata"), item_loader=TemporalArrayLoader())
+    return StreamingDataset(str(folder), item_loader=TemporalArrayLoader())
 
 
-def litdata_windows(folder: Path, size: Size, workers: int, crops: int) -> Iterator[Batch]:
+def _windows(folder: Path, size: Size, workers: int) -> Iterator[Batch]:
     dataset = _litdata(folder)
     return _load(size, lambda stream, start: dataset.read_window(stream, start, CROP)["latents"], workers)
 
 
+def litdata_windows(folder: Path, size: Size, workers: int, crops: int) -> Iterator[Batch]:
+    return _windows(folder / "litdata", size, workers)
+
+
+def litdata_windows_64mb(folder: Path, size: Size, workers: int, crops: int) -> Iterator[Batch]:
+    return _windows(folder / "litdata-64mb", size, workers)
+
+
 def litdata_items(folder: Path, size: Size, workers: int, crops: int) -> Iterator[Batch]:
-    dataset = _litdata(folder)
+    dataset = _litdata(folder / "litdata")
     return _load(size, lambda stream, start: dataset[stream]["latents"][start : start + CROP], workers)
 
 
