@@ -3,6 +3,7 @@
 import io
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import shards
 from tests.shards.made import DIM, HEADER, example
 
 CROP = 4
+Pair = tuple[np.ndarray, np.ndarray]
 
 pytestmark = [
     # webdataset leaves closing its tars to the garbage collector
@@ -28,32 +30,29 @@ def tars(dataset: shards.Dataset) -> list[str]:
     return [str(shard.path) for shard in dataset.shards]
 
 
-# --- the README's, but for the example's id, which tests look at
-def pairs(examples: Iterator[dict[str, Any]], crops: int, crop: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+# as in the README, which hands `pairs` itself to the pipeline and batches what comes out
+def pairs(examples: Iterator[dict[str, Any]], crops: int = 16, crop: int = 128) -> Iterator[Pair]:
     rng = np.random.default_rng()  # anew in each worker and epoch
     for each in examples:
-        stems, mixes, members = each["stems.npy"], each["mixes.npy"], each["json"]["members"][len(each["stems.npy"]) :]
+        stems, mixes = each["stems.npy"], each["mixes.npy"]
+        members = each["json"]["members"][len(stems) :]
         ways = [(mix, stem) for mix, row in enumerate(members) for stem in range(len(stems)) if stem not in row]
         for _ in range(crops if ways and stems.shape[1] >= crop else 0):
             mix, stem = ways[rng.integers(len(ways))]
             start = rng.integers(stems.shape[1] - crop + 1)
-            window = slice(start, start + crop)
-            yield each["__key__"], mixes[mix, window].copy(), stems[stem, window].copy()  # a view would keep it all
+            yield mixes[mix, start : start + crop].copy(), stems[stem, start : start + crop].copy()
 
 
-def pipeline(paths: list[str], crops: int, crop: int = CROP) -> wds.DataPipeline:
+def pipeline(paths: list[str], crops: int) -> wds.DataPipeline:
     return wds.DataPipeline(
         wds.SimpleShardList(paths),
         wds.split_by_node,
         wds.split_by_worker,
         wds.tarfile_to_samples(),
         wds.decode(),
-        lambda examples: pairs(examples, crops, crop),
+        partial(pairs, crops=crops, crop=CROP),
         wds.shuffle(1000),
     )
-
-
-# ---
 
 
 @pytest.fixture
@@ -71,21 +70,29 @@ def places(stream: np.ndarray, crop: np.ndarray) -> list[int]:
     return [at for at in range(len(stream) - len(crop) + 1) if np.array_equal(stream[at : at + len(crop)], crop)]
 
 
+def owner(dataset: shards.Dataset, pair: Pair) -> str:
+    """The id of the example of which the pair is a mix and the third stem, cut alike."""
+    for record in dataset:
+        stems, mixes = np.asarray(record["stems"]), np.asarray(record["mixes"])
+        starts = places(stems[2], pair[1])
+        if starts and any(places(row, pair[0]) == starts for row in mixes):
+            return record.id
+    raise AssertionError("no example has this pair")
+
+
 def test_pairs_are_slices_of_a_mix_and_of_a_stem_that_is_not_in_it(dataset: shards.Dataset) -> None:
-    records = {record.id: record for record in dataset}
     read = list(pipeline(tars(dataset), crops=5))
-    assert Counter(name for name, _, _ in read) == dict.fromkeys(records, 5)
-    for name, mix, target in read:
-        stems, mixes = np.asarray(records[name]["stems"]), np.asarray(records[name]["mixes"])
-        (start,) = places(stems[2], target)
-        assert any(places(row, mix) == [start] for row in mixes)
+    assert Counter(owner(dataset, pair) for pair in read) == dict.fromkeys(dataset.ids, 5)
+    assert {(mix.shape, target.shape) for mix, target in read} == {((CROP, DIM), (CROP, DIM))}
 
 
 def test_an_example_without_mixes_or_shorter_than_a_crop_gives_no_pairs(tmp_path: Path) -> None:
     made = [example("no-mixes", mixes=0), example("short", frames=CROP - 1), example("just", frames=CROP)]
     shards.write_shard(tmp_path / "train-000000.tar", made, {})
     read = list(pipeline([str(tmp_path / "train-000000.tar")], crops=2))
-    assert [name for name, _, _ in read] == ["just", "just"]
+    assert len(read) == 2
+    for _, target in read:
+        np.testing.assert_array_equal(target, made[2].stems[2])
 
 
 def test_two_nodes_of_two_workers_read_each_example_once(
@@ -96,7 +103,7 @@ def test_two_nodes_of_two_workers_read_each_example_once(
     for rank in (0, 1):
         monkeypatch.setenv("RANK", str(rank))
         loaded = DataLoader(pipeline(tars(dataset), crops=1), batch_size=None, num_workers=2)
-        read.append([name for name, _, _ in loaded])
+        read.append([owner(dataset, tuple(map(np.asarray, pair))) for pair in loaded])
     assert all(read)
     assert sorted(read[0] + read[1]) == sorted(dataset.ids)
 
@@ -154,7 +161,7 @@ def test_whole_tars_are_read_whatever_is_cut_from_them(
         size for shard in dataset.shards for each in shard.receipt.examples for _, size in each.members.values()
     )
     for crops in (1, 4, 16):
-        used = sum(mix.nbytes + target.nbytes for _, mix, target in pipeline(tars(dataset), crops))
+        used = sum(mix.nbytes + target.nbytes for mix, target in pipeline(tars(dataset), crops))
         read = sum(file.bytes_read for file in opened)
         for file in opened:  # webdataset leaves them open
             file.close()
