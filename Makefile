@@ -1,7 +1,7 @@
 # make demo   songs, corpus, dataset, model, something to hear: out/demo
 # make test   the test suite        make check   ruff and mypy
 # make bench  speed of each stage beside other libraries, memory of a long build
-# make bench-loading   the loader beside webdataset, litData, MosaicML streaming and a bare memory map: 20 minutes, 4 GB
+# make bench-loading   the loader beside webdataset, litData, MosaicML streaming and a bare memory map: 20 minutes, 5 GB in out/
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := out/demo
