@@ -55,7 +55,7 @@ def contenders() -> list[Contender]:
         for told, name, folder in (
             ("litData, windows", "litdata_windows", "litdata"),
             ("litData, windows, 64 MB", "litdata_windows_64mb", "litdata-64mb"),
-            ("litData, items", "litdata_items", "litdata"),
+            ("litData, items", "litdata_items", "litdata-64mb"),
             ("MosaicML", "mosaicml", "mosaicml"),
         )
         for workers in (0, 2)

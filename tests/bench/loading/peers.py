@@ -5,7 +5,7 @@ Each is a function (folder, size, workers, crops) -> endless iterator of batches
 - litData, windows: an item a stream, in the layout made for windows of long arrays (TemporalArrayLoader), of which
   `read_window` maps and copies what is asked for: two windows a pair. It keeps four chunks mapped: at 512 MB each, all
   of this dataset, its best case; at its default of 64 MB it maps again and again, as it must with more data.
-- litData, items: the same items whole, `dataset[i]`, as before there were windows.
+- litData, items: the same items whole, `dataset[i]`, as before there were windows; in chunks of 64 MB.
 - MosaicML: an item is CROP frames of a stream; a crop at any start lies in two of them. An item a stream reads twenty
   times as much, and was slower.
 - webdataset: our tars as they are, from beginning to end, an example decoded whole and `crops` pairs cut from it. No
@@ -83,7 +83,7 @@ def litdata_windows_64mb(folder: Path, size: Size, workers: int, crops: int) -> 
 
 
 def litdata_items(folder: Path, size: Size, workers: int, crops: int) -> Iterator[Batch]:
-    dataset = _litdata(folder / "litdata")
+    dataset = _litdata(folder / "litdata-64mb")
     return _load(size, lambda stream, start: dataset[stream]["latents"][start : start + CROP], workers)
 
 
