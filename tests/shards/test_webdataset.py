@@ -136,7 +136,7 @@ def test_more_readers_than_shards_leave_some_with_nothing(
 
 
 def test_a_shard_that_no_example_fell_into_has_no_tar(dataset: shards.Dataset) -> None:
-    every = [str(dataset.folder / name) for name in shards.shard_names("train", 6)]
+    every = [str(Path(str(dataset.place)) / name) for name in shards.shard_names("train", 6)]
     assert set(every) - set(tars(dataset)) == {every[3]}
     with pytest.raises(FileNotFoundError):
         list(pipeline(every, crops=1))

@@ -104,7 +104,7 @@ def example(size: Size, number: int) -> shards.Example:
     }
     stems, mixes = made[: size.stems], made[size.stems :]
     streams = tuple(f"{number}-{row}" for row in range(size.rows))
-    return shards.Example(name, meta, stems, mixes, np.zeros((size.rows, levels), np.float16), {}, streams)
+    return shards.Example(name, meta, stems, mixes, np.zeros((size.rows, levels), np.float16), {}, streams, streams)
 
 
 def header(dim: int = DIM) -> dict[str, Any]:
