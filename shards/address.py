@@ -37,13 +37,12 @@ class Address:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self._told = url.rstrip("/")
+        self._told, self._folder = url.rstrip("/"), ""
         if parts.password:
             self._told = self._told.replace(f"{parts.netloc.rpartition('@')[0]}@", "", 1)
         if _is_http(url) and (parts.query or parts.fragment or not parts.hostname):
             raise ShardError(f"{self} is not the address of a folder; give https://host/path, without ? and #")
         self._connection = _Connection(url.rstrip("/"), self._told)
-        self._folder = ""
 
     def __str__(self) -> str:
         return self._told + self._folder
@@ -92,13 +91,13 @@ class Address:
 
     def _fault(self, name: str, error: Exception) -> tuple[ShardError, bool]:
         """(What is told of it, whether to try again is in vain)."""
-        where, status = f"{self}/{name}", getattr(error, "status", None)
+        where, status = f"{self}/{name}", getattr(error, "status", None) or 0
         if isinstance(error, FileNotFoundError) or status in (404, 410):
             return Missing(f"{where} is missing there; upload it again, or {AGAIN} and upload what it wrote"), True
         no_keys = type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
         if isinstance(error, PermissionError) or status in (401, 403, 407) or no_keys:
             return Refused(f"{where} may not be read ({_line(error)}); {self._keys()}"), True
-        final = bool(status) and 400 <= status < 500 and status not in (408, 425, 429)
+        final = 400 <= status < 500 and status not in (408, 425, 429)
         mend = "see whether the address is right" if final else "see whether the address is right and the server is up"
         return ShardError(f"{where} cannot be read ({_line(error)}); {mend}"), final
 

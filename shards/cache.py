@@ -196,7 +196,7 @@ class Cache:
             yield
         except OSError as error:
             if error.errno in _FULL:
-                told = f"has no room for a shard of {size / 1e6:.0f} MB ({self._free() / 1e6:.0f} MB are free)"
+                told = f"has no room for a shard of {size / 1e6:.3g} MB ({self._free() / 1e6:.3g} are free)"
                 mend = "free some, or put the cache on another disk: cache=… or $GREENROOM_CACHE"
             else:
                 told = f"cannot be used as a cache ({error.strerror or error})"

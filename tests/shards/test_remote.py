@@ -130,7 +130,11 @@ def test_fetch_brings_shards_ahead(asked: Any, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("url", ["nginx", "s3"], indirect=True)
-def test_a_dataset_that_was_opened_before_a_fork(url: str, made: tuple[Path, list[Example]], tmp_path: Path) -> None:
+def test_a_dataset_that_was_opened_before_a_fork(
+    url: str, made: tuple[Path, list[Example]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shards.remote.WAITS_S", ())
+    monkeypatch.setattr("shards.address._SILENCE_S", 10)
     opened = shards.open(url, cache=tmp_path)
     np.testing.assert_array_equal(opened[0]["stems"], made[1][0].stems)
 
