@@ -89,11 +89,12 @@ class Cache:
                     return None
 
     def mend(self, name: str, fill: Fill) -> None:
-        """Lets `fill` put right what is wrong in a file that is here."""
-        with self._told(), (self.folder / name).open("r+b", buffering=0) as file:
+        """Lets `fill` put right what is wrong in a file, if it is here."""
+        with self._told(), suppress(FileNotFoundError), (self.folder / name).open("r+b", buffering=0) as opened:
+            file = cast(BinaryIO, opened)
             fcntl.flock(file, fcntl.LOCK_EX)
-            with _unlocked(cast(BinaryIO, file)):
-                fill(cast(BinaryIO, file), False)
+            with _unlocked(file):
+                fill(file, False)
 
     def _found(self, name: str, size: int) -> BinaryIO | None:
         try:

@@ -60,6 +60,7 @@ class Shard:
         first, last = low // BLOCK_BYTES, -(-high // BLOCK_BYTES)
         while (first := self._sound.find(0, first, last)) >= 0:
             if not self._right(first) and not (self.place.mend(self.listed) and self._right(first)):
+                self.release()  # a cache may by now have another file of this name
                 held = ", ".join(self.receipt.within(first)) or "the tar's end"
                 raise ShardError(
                     f"{self}: block {first} is not what its receipt says, in {held}; "
