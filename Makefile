@@ -26,7 +26,7 @@ demo: setup
 	@echo "Look:    $(DEMO)/listen/spectrograms.png"
 
 test: setup
-	@sh .ci/system ffmpeg
+	@sh .ci/system ffmpeg nginx
 	$(BIN)/python -m pytest
 
 check: setup

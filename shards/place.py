@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, BinaryIO, Protocol, Self, cast
 
 from shards.errors import ShardError
 from shards.generations import AGAIN
@@ -52,11 +52,20 @@ class Place(Protocol):
     def check(self, listed: Sequence[Listed]) -> None:
         """Refuses what can be seen to be amiss without reading a shard."""
 
-    def tar(self, listed: Listed) -> Path:
-        """The shard as a file on this machine; called before each opening."""
+    def open(self, listed: Listed) -> BinaryIO:
+        """The shard's tar, on this machine's disk."""
 
     def fetch(self, listed: Sequence[Listed]) -> None:
         """Begins to bring these shards here, and returns at once."""
+
+    def holds(self, listed: Listed, inode: int) -> bool:
+        """Whether the tar that `open` gave is still kept; whoever maps it lets go of it where it is not."""
+
+    def mend(self, listed: Listed) -> bool:
+        """Puts right what differs from the receipt, in the very file that `open` gives; False where that cannot be."""
+
+    def no_dataset(self) -> str:
+        """What is here in a dataset's stead, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +97,30 @@ class Folder:
 
     def check(self, listed: Sequence[Listed]) -> None:
         for shard in listed:
-            self.tar(shard)
+            self._tar(shard)
 
-    def tar(self, listed: Listed) -> Path:
+    def open(self, listed: Listed) -> BinaryIO:
+        path = self._tar(listed)
+        try:
+            return cast(BinaryIO, path.open("rb"))
+        except OSError as error:
+            raise ShardError(f"{path} cannot be read ({error.strerror}); copy it again or {AGAIN}") from None
+
+    def fetch(self, listed: Sequence[Listed]) -> None:
+        pass
+
+    def holds(self, listed: Listed, inode: int) -> bool:
+        return True
+
+    def mend(self, listed: Listed) -> bool:
+        return False
+
+    def no_dataset(self) -> str:
+        if (self.path / "generations").is_dir() or any(self.path.glob("*-[0-9]*.tar")):
+            return f"{self} holds a build that did not end (no dataset.json); {AGAIN}"
+        return f"{self} is not a dataset (no `current`, no dataset.json); give the --out of a `prep build`"
+
+    def _tar(self, listed: Listed) -> Path:
         path = self.path / listed.name
         try:
             found = path.stat().st_size
@@ -102,6 +132,3 @@ class Folder:
                 f"copy it again, or delete it and {AGAIN}"
             )
         return path
-
-    def fetch(self, listed: Sequence[Listed]) -> None:
-        pass

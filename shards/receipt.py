@@ -84,6 +84,11 @@ class Receipt:
             "made_of": self.made_of,
         }
 
+    def right(self, block: int, data: memoryview) -> bool:
+        """Whether these are the block's bytes."""
+        wanted = self.blocks[block * DIGEST_BYTES : (block + 1) * DIGEST_BYTES]
+        return hashlib.sha256(data).digest()[:DIGEST_BYTES] == wanted
+
     def within(self, block: int) -> list[str]:
         """What lies in a block: members, and of an array member the streams (its rows)."""
         low, high = block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES

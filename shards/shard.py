@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import threading
+import os
 from collections import deque
 from functools import cached_property
 
 from shards.errors import ShardError
 from shards.generations import AGAIN
 from shards.place import Listed, Place
-from shards.receipt import BLOCK_BYTES, DIGEST_BYTES, Receipt, parse_receipt
+from shards.receipt import BLOCK_BYTES, Receipt, parse_receipt
 
 # A memory map keeps its file open, and a process may have 1024 open
 _MOST_OPEN = 512
-_open: deque[Shard] = deque()
-_opening = threading.Lock()
+_open: deque[Shard] = deque()  # its own operations are atomic; a lock might be held by another thread at a fork
 
 
 class Shard:
@@ -26,6 +25,7 @@ class Shard:
         self.place, self.listed, self.examples = place, listed, listed.examples
         self._verify = verify
         self._map: mmap.mmap | None = None
+        self._inode = 0
         self._sound = bytearray(-(-listed.bytes // BLOCK_BYTES))  # 1 for each block that may be handed out
         if not verify:
             self._sound = bytearray(b"\x01") * len(self._sound)
@@ -59,9 +59,8 @@ class Shard:
         """Raises ShardError where a block that holds some of the bytes low … high - 1 is not what its receipt says."""
         first, last = low // BLOCK_BYTES, -(-high // BLOCK_BYTES)
         while (first := self._sound.find(0, first, last)) >= 0:
-            block = memoryview(self.map)[first * BLOCK_BYTES : (first + 1) * BLOCK_BYTES]
-            wanted = self.receipt.blocks[first * DIGEST_BYTES : (first + 1) * DIGEST_BYTES]
-            if hashlib.sha256(block).digest()[:DIGEST_BYTES] != wanted:
+            if not self._right(first) and not (self.place.mend(self.listed) and self._right(first)):
+                self.release()  # a cache may by now have another file of this name
                 held = ", ".join(self.receipt.within(first)) or "the tar's end"
                 raise ShardError(
                     f"{self}: block {first} is not what its receipt says, in {held}; "
@@ -73,18 +72,32 @@ class Shard:
         """Lets go of the file; it is opened again when it is next touched. What was handed out stays readable."""
         self._map = None
 
+    def _right(self, block: int) -> bool:
+        data = memoryview(self.map)[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES]
+        return self.receipt.right(block, data)
+
     def _opened(self) -> mmap.mmap:
-        path = self.place.tar(self.listed)
         try:
-            with path.open("rb") as file:
+            with self.place.open(self.listed) as file:
                 opened = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self._inode = os.fstat(file.fileno()).st_ino
         except (OSError, ValueError) as error:
             raise ShardError(f"{self} cannot be read ({error}); copy it again or {AGAIN}") from None
         if len(opened) != self.listed.bytes:
             raise ShardError(f"{self} changed while it was opened; copy it again or {AGAIN}")
-        with _opening:
-            self._map = opened
-            _open.append(self)
-            if len(_open) > _MOST_OPEN:
-                _open.popleft().release()
+        self._map = opened
+        _open.append(self)
+        if len(_open) > _MOST_OPEN:
+            _open.popleft().release()
         return opened
+
+    @property
+    def _left(self) -> bool:
+        return self._map is not None and not self.place.holds(self.listed, self._inode)
+
+
+def release_evicted() -> None:
+    """Lets go of the shards whose files a cache has dropped: their room on disk is free when nobody maps them."""
+    for shard in tuple(_open):
+        if shard._left:
+            shard.release()

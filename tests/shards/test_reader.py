@@ -228,7 +228,7 @@ def test_each_block_is_verified_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     opened, hashed = shards.open(tmp_path), []
     stems = opened[0]["stems"]
     sha256 = hashlib.sha256
-    monkeypatch.setattr("shards.shard.hashlib.sha256", lambda block: hashed.append(len(block)) or sha256(block))
+    monkeypatch.setattr("shards.receipt.hashlib.sha256", lambda block: hashed.append(len(block)) or sha256(block))
     stems[0, 10_000:10_100]
     assert hashed == [65536]
     stems[0, 10_100:10_200], opened.split("train")[0]["stems"][0, 10_000:10_100]
