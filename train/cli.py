@@ -38,12 +38,12 @@ def main() -> None:
 
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="The --out of a `prep build`.")
+@click.option("--data", required=True, help="The --out of a `prep build`, or its address (https://…, s3://…).")
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder for checkpoint and curves.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Overrides a setting; may be repeated.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @told_in_one_line
-def fit(config: Path, data: Path, run: Path, overrides: tuple[str, ...], device: str) -> None:
+def fit(config: Path, data: str, run: Path, overrides: tuple[str, ...], device: str) -> None:
     """Train as the YAML file CONFIG says; the same --run again goes on where it stopped."""
     from train.config import load
     from train.loop import fit as train

@@ -132,7 +132,7 @@ def _descend(network: nn.Module, optimiser: torch.optim.Adam, loss: Tensor, whos
     return norm
 
 
-def fit(config: Config, data: Path, run: Path, device: str = "cpu", say: Callable[[str], None] = print) -> int:
+def fit(config: Config, data: Path | str, run: Path, device: str = "cpu", say: Callable[[str], None] = print) -> int:
     """Train in the folder `run` until `loop.steps`, going on from its checkpoint; the steps finished.
 
     Ctrl-C finishes the step, writes a checkpoint and returns. Raises TrainError, and shards' error for the dataset.

@@ -1,9 +1,9 @@
 """A build's speed by stage, with one worker and two, and a rebuild's: `python -m tests.bench.builds CORPUS`.
 
-CORPUS is in Slakh's layout (`prep compose` and `prep render` make one). Printed, as medians over `--rounds`: stem-seconds a
-second of everything but the codec on one core (stages summed, and what is left of the wall time: writing, planning),
-how many times faster two workers are than one, and the wall time of a rebuild with another codec over decoding,
-mixing and encoding alone.
+CORPUS is in Slakh's layout (`prep compose` and `prep render` make one). Printed, as medians over `--rounds`:
+stem-seconds a second of everything but the codec on one core (stages summed, and what is left of the wall time:
+writing, planning), how many times faster two workers are than one, and the wall time of a rebuild with another codec
+over decoding, mixing and encoding alone.
 """
 
 from __future__ import annotations
