@@ -1,0 +1,85 @@
+"""Who is asked whether a dataset is damaged: reading all of it, verifying it, and webdataset's default reader."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import numpy as np
+import webdataset
+
+import shards
+from shards import ShardError
+from tests.shards.damage import tars_of
+
+Seen = list[tuple[str, str]]
+
+
+def reading(out: Path) -> list[str]:
+    """What opening and then reading every member of every example tells, a line a member that cannot be had."""
+    lines = []
+    try:
+        dataset = shards.open(out)
+    except ShardError as error:
+        return [str(error)]
+    for number in range(len(dataset)):
+        for name in ("meta", "stems", "mixes", "levels"):
+            try:
+                record = dataset[number]
+                _ = record.meta if name == "meta" else np.asarray(record[name])
+            except ShardError as error:
+                lines.append(str(error))
+    for shard in dataset.shards:
+        shard.release()
+    return lines
+
+
+def verifying(out: Path, tars: list[Path]) -> list[str]:
+    """What a check of every byte tells."""
+    lines = []
+    try:
+        shards.open(out)
+    except ShardError as error:
+        lines.append(str(error))
+    for tar in tars:
+        try:
+            lines += [str(fault) for fault in shards.faults(tar)]
+        except (ShardError, OSError) as error:
+            lines.append(str(error))
+    return lines
+
+
+def webdatasets(tars: list[Path]) -> Seen:
+    """(key, digest of all that was decoded) of each example, through its default reader and default decoder."""
+    found = []
+    for item in webdataset.WebDataset([str(tar) for tar in tars], shardshuffle=False).decode():
+        whole = hashlib.sha256()
+        for name in sorted(key for key in item if not key.startswith("__")):
+            value = item[name]
+            array = isinstance(value, np.ndarray)
+            whole.update(f"{name} {value.dtype} {value.shape}".encode() if array else f"{name} {value}".encode())
+            whole.update(np.ascontiguousarray(value).tobytes() if array else b"")
+        found.append((item["__key__"], whole.hexdigest()))
+    return found
+
+
+def webdataset_says(tars: list[Path], sound: Seen) -> str:
+    """ "raised", "warned", "same" (the damage is in nothing that it reads), "lost" or "wrong" (both in silence)."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            found = webdatasets(tars)
+        except Exception:
+            return "raised"
+    if any(not issubclass(warning.category, ResourceWarning) for warning in told):
+        return "warned"
+    if found == sound:
+        return "same"
+    return "lost" if len(found) < len(sound) and set(found) <= set(sound) else "wrong"
+
+
+def sound_of(out: Path) -> tuple[list[Path], Seen]:
+    """The tars, relative to OUT, and what webdataset reads in them."""
+    tars = tars_of(out)
+    return [tar.relative_to(out) for tar in tars], webdatasets(tars)
