@@ -6,7 +6,6 @@ Equal examples give equal bytes: ustar, members and JSON keys in a fixed order, 
 import io
 import math
 import os
-import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ import numpy as np
 
 from shards.errors import ShardError
 from shards.generations import AGAIN, atomic
-from shards.receipt import ARRAYS, ID, ROLES, Entry, Receipt, digests, dump_json, npy_header
+from shards.receipt import ARRAYS, ID, ROLES, SHARD, Entry, Receipt, digests, dump_json, npy_header
 
 T = TypeVar("T")
-_SHARD = re.compile(r"([a-z0-9_-]+)-[0-9]{6}\.tar")
 # the json's keys in their order; [float] is a list of floats. One type a key and no empty list, because Hugging Face
 # `datasets` infers the types of all examples from the first five. (So it loads a dataset whose first five examples have
 # no mixes, while a later one has, only with streaming=True.)
@@ -70,7 +68,7 @@ def write_shard(path: Path, examples: Iterable[Example], fingerprint: dict[str, 
     Raises ShardError for an example that is not of the format or a disk that takes no more, and whatever `examples`
     raises; an older shard is then still there and whole.
     """
-    named = _SHARD.fullmatch(path.name)
+    named = SHARD.fullmatch(path.name)
     if not named:
         raise ShardError(f"{path}: a shard is named <split>-<6 digits>.tar, such as train-000000.tar")
     theirs: list[Exception] = []

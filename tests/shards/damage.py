@@ -160,7 +160,7 @@ def _other_receipt(out: Path, rng: np.random.Generator) -> tuple[str, str, tuple
 
 def _wrong_current(out: Path, rng: np.random.Generator) -> tuple[str, str, tuple[str, ...]]:
     (out / "generations" / "unfinished").mkdir()
-    texts = [b"", b"nobody\n", b"unfinished\n", b"../../elsewhere\n", b"/etc\n", b"\x00\xff", b"..\n", b"x" * 5000]
+    texts = [b"", b"nobody\n", b"unfinished\n", b"../../elsewhere\n", b"/etc\n", b"\x00\xff", b"..\n", b"x" * 200]
     text = any_of(texts, rng)
     (out / "current").write_bytes(text)
     return f"current holds {text[:20]!r}", "current", ()

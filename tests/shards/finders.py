@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +52,19 @@ def verifying(out: Path, tars: list[Path]) -> list[str]:
     return lines
 
 
-def webdatasets(tars: list[Path]) -> Seen:
-    """(key, digest of all that was decoded) of each example, through its default reader and default decoder."""
+def webdatasets(tars: list[Path]) -> tuple[Seen | None, bool]:
+    """Through its default reader and decoder: (key, digest of all that was decoded) of each example, None where it
+    raises; and whether it warned."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = None
+        with suppress(Exception):
+            found = _webdatasets(tars)
+        gc.collect()  # it leaves closing its tars to the collector, which warns of that
+    return found, any(not issubclass(warning.category, ResourceWarning) for warning in told)
+
+
+def _webdatasets(tars: list[Path]) -> Seen:
     found = []
     for item in webdataset.WebDataset([str(tar) for tar in tars], shardshuffle=False).decode():
         whole = hashlib.sha256()
@@ -66,14 +79,9 @@ def webdatasets(tars: list[Path]) -> Seen:
 
 def webdataset_says(tars: list[Path], sound: Seen) -> str:
     """ "raised", "warned", "same" (the damage is in nothing that it reads), "lost" or "wrong" (both in silence)."""
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        try:
-            found = webdatasets(tars)
-        except Exception:
-            return "raised"
-    if any(not issubclass(warning.category, ResourceWarning) for warning in told):
-        return "warned"
+    found, warned = webdatasets(tars)
+    if found is None or warned:
+        return "raised" if found is None else "warned"
     if found == sound:
         return "same"
     return "lost" if len(found) < len(sound) and set(found) <= set(sound) else "wrong"
@@ -82,4 +90,6 @@ def webdataset_says(tars: list[Path], sound: Seen) -> str:
 def sound_of(out: Path) -> tuple[list[Path], Seen]:
     """The tars, relative to OUT, and what webdataset reads in them."""
     tars = tars_of(out)
-    return [tar.relative_to(out) for tar in tars], webdatasets(tars)
+    found, _ = webdatasets(tars)
+    assert found, "webdataset cannot read it undamaged"
+    return [tar.relative_to(out) for tar in tars], found
