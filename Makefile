@@ -1,12 +1,13 @@
 # make demo   songs, corpus, dataset, model, something to hear: out/demo
 # make test   the test suite        make check   ruff and mypy
 # make bench  speed of each stage beside other libraries, memory of a long build
+# make bench-loading   the loader beside webdataset, litData, MosaicML streaming and a bare memory map: 20 minutes, 5 GB in out/
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := out/demo
 SONGS := 12
 
-.PHONY: demo test check bench setup clean
+.PHONY: demo test check bench bench-loading setup clean
 
 demo: setup
 	$(BIN)/prep compose $(DEMO)/midi --songs $(SONGS) --seed 3
@@ -39,6 +40,15 @@ bench: setup
 	$(BIN)/python -m tests.bench.stages
 	$(BIN)/python -m tests.bench.memory --minutes 20 --stems 30
 
+# MosaicML's dependencies clash with ours: an environment of its own, in which shards/ (numpy, fsspec) runs as well
+bench-loading: .venv-peers/ready
+	.venv-peers/bin/python -m tests.bench.loading
+
+.venv-peers/ready: tests/bench/loading/requirements.txt
+	$(PYTHON) -m venv .venv-peers || { echo "No venv module. On Debian: apt-get install python3-venv"; exit 1; }
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
 setup: .venv/ready
 	@sh .ci/system fluidsynth
 
@@ -50,4 +60,4 @@ setup: .venv/ready
 	@touch $@
 
 clean:
-	rm -rf out .venv
+	rm -rf out .venv .venv-peers

@@ -5,15 +5,16 @@ Streams that another generation of the dataset holds already are copied, the oth
 
 from __future__ import annotations
 
-import json
 import platform
+import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import scipy
@@ -26,11 +27,13 @@ import shards
 from prep.config import PrepConfig
 from prep.draft import Corpus, Draft, survey
 from prep.engines import local
+from prep.errors import PrepError
 from prep.example import Built
 from prep.instruments import CLASSES
 from prep.ledger import check, count, write_ledger
-from prep.plan import PlanRow, write_plan
+from prep.plan import PlanRow, read_header, write_plan
 from prep.report import Report, Work
+from prep.reuse import take_over
 from prep.stages.activity import LEVELS_RATE_HZ
 from prep.stages.mixing import size_probabilities
 
@@ -46,23 +49,72 @@ def build(
     return finish(survey(corpus, out, config, workers, progress, rescan), workers, progress)
 
 
-def finish(draft: Draft, workers: int, progress: bool = True) -> Report:
-    """Build what is missing, write the index, and make the generation the live one."""
+@dataclass(frozen=True)
+class Part:
+    """The `number`-th of `of` parts of a build, counted from 1."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    @classmethod
+    def of_text(cls, text: str) -> Self:
+        """`2/3`. Raises PrepError."""
+        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+        part = cls(int(found[1]), int(found[2])) if found else None
+        if part is None or not 1 <= part.number <= part.of:
+            raise PrepError(f"--part is {text!r}; it must be I/N with I from 1 to N, such as 2/3.")
+        return part
+
+    def takes(self, names: Iterable[str]) -> set[str]:
+        """Of all shards every `of`-th: which, does not depend on what is finished."""
+        return set(islice(names, self.number - 1, None, self.of))
+
+
+def finish(draft: Draft, workers: int, progress: bool = True, part: Part | None = None) -> Report:
+    """Build what is missing; then, unless other parts have still to build theirs, complete the dataset."""
     started = time.monotonic()
     out, folder = draft.out, draft.folder
     write_ledger(draft.ledger, out / "ledger.parquet")
     check(draft.ledger, draft.config, str(out / "ledger.parquet"))
-    write_plan(draft.plan, out / "plan.parquet")
+    write_plan(draft.plan, out / "plan.parquet", _header(draft))
     folder.mkdir(parents=True, exist_ok=True)
     work, missing = Work(draft.scan_s, Counter()), draft.missing()
+    if part:
+        mine = part.takes(draft.groups)
+        missing = {name: rows for name, rows in missing.items() if name in mine}
+    changed = bool(missing)
     if missing:
+        for name in take_over(out, folder, {name: draft.made_of[name] for name in missing}):
+            work.kept.append(name)
+            del missing[name]
         _build_shards(draft, missing, workers, progress, work)
         work.wall_s = draft.scan_s + time.monotonic() - started
-    header = _header(draft)
-    if missing or not _has_header(folder / "dataset.json", header):
-        shards.write_index(folder, header, draft.shards)
-    shards.set_current(out, draft.generation)
-    return Report(out, draft.generation, draft.ledger, draft.plan, work if work.wall_s else None)
+    if left := draft.missing():
+        return Report(out, draft.generation, draft.ledger, draft.plan, work if work.wall_s else None, list(left))
+    complete(out)
+    return Report(out, draft.generation, draft.ledger, draft.plan, work if changed else None)
+
+
+def complete(out: Path) -> str:
+    """Writes the index over the finished shards of OUT's plan, and makes that generation the live one; its name.
+
+    Raises PrepError where shards are missing."""
+    header, counts = read_header(out / "plan.parquet")
+    folder = out / "generations" / header["generation"]
+    names = {split: shards.shard_names(split, count) for split, count in counts.items()}
+    every = [name for split in names.values() for name in split]
+    if missing := [name for name in every if not shards.finished(folder / name)]:
+        raise PrepError(
+            f"{folder}: {len(missing)} of {len(every)} shards are not there ({missing[0]}, ...). Run the parts that "
+            "did not end again, or the same `prep build` without --part."
+        )
+    if not _has_header(folder / "dataset.json", header, names):
+        shards.write_index(folder, header, names)
+    shards.set_current(out, header["generation"])
+    return str(header["generation"])
 
 
 def _build_shards(draft: Draft, missing: dict[str, list[PlanRow]], workers: int, progress: bool, work: Work) -> None:
@@ -71,7 +123,7 @@ def _build_shards(draft: Draft, missing: dict[str, list[PlanRow]], workers: int,
     with tqdm(total=len(jobs), desc="build", unit="example", disable=not progress) as bar:
         examples = _watched(local(draft.worker(), jobs, workers), bar, work)
         for name, group in missing.items():
-            shards.write_shard(draft.folder / name, islice(examples, len(group)), fingerprint())
+            shards.write_shard(draft.folder / name, islice(examples, len(group)), fingerprint(), draft.made_of[name])
 
 
 def _watched(built: Iterator[Built], bar: tqdm[Any], work: Work) -> Iterator[shards.Example]:
@@ -122,13 +174,17 @@ def _pairs(draft: Draft) -> dict[str, Any]:
     }
 
 
-def _has_header(path: Path, header: dict[str, Any]) -> bool:
-    """Whether dataset.json is there and says this of the build; its counts change with what was left out, too."""
+def _has_header(path: Path, header: dict[str, Any], names: dict[str, list[str]]) -> bool:
+    """Whether dataset.json is there, says this of the build, and lists the shards as they are now; its counts change
+    with what was left out, too."""
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
+        found = shards.open(path.parent).index
+    except shards.ShardError:
         return False
-    return all(found.get(key) == value for key, value in json.loads(json.dumps(header)).items())
+    listed = {item["name"]: item["sha256"] for split in found["splits"].values() for item in split["shards"]}
+    receipts = [shards.read_receipt(path.parent / name) for split in names.values() for name in split]
+    same = listed == {receipt.shard: receipt.sha256 for receipt in receipts if receipt.examples}
+    return same and all(found.get(key) == value for key, value in header.items())
 
 
 def fingerprint() -> dict[str, str]:

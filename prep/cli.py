@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from prep import cli_dataset
+from prep.cli_dataset import PATH, workers_option
 from prep.errors import PrepError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -38,15 +40,15 @@ class _Group(click.Group):
 
 @click.group(cls=_Group)
 def main() -> None:
-    """Gets music ready: compose, render, build."""
+    """Gets music ready: compose, render, build; rebuild when the codec improves."""
 
 
-_PATH = click.Path(path_type=Path)
-_workers = click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="cores")
+for _command in cli_dataset.COMMANDS:
+    main.add_command(_command)
 
 
 @main.command()
-@click.argument("out", type=_PATH)
+@click.argument("out", type=PATH)
 @click.option("--songs", type=click.IntRange(1), required=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 def compose(out: Path, songs: int, seed: int) -> None:
@@ -58,10 +60,10 @@ def compose(out: Path, songs: int, seed: int) -> None:
 
 
 @main.command()
-@click.argument("midi_dir", type=_PATH)
-@click.argument("out", type=_PATH)
+@click.argument("midi_dir", type=PATH)
+@click.argument("out", type=PATH)
 @click.option(
-    "--soundfont", type=_PATH, multiple=True, help="One or several; by default TimGM6mb, which pretty_midi ships."
+    "--soundfont", type=PATH, multiple=True, help="One or several; by default TimGM6mb, which pretty_midi ships."
 )
 @click.option("--channels", type=click.IntRange(1, 2), default=1, show_default=True, help="1 as Slakh2100 has it.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -72,9 +74,9 @@ def compose(out: Path, songs: int, seed: int) -> None:
     show_default=True,
     help="As many more of each training song, transposed and re-timed as the recipe's `augment` says.",
 )
-@click.option("--config", type=_PATH, help="A recipe; what `augment` says in it of speed and pitch is used.")
+@click.option("--config", type=PATH, help="A recipe; what `augment` says in it of speed and pitch is used.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting of the recipe.")
-@_workers
+@workers_option
 def render(
     midi_dir: Path,
     out: Path,
@@ -107,14 +109,15 @@ def render(
 
 @main.command()
 @click.option("--dataset", required=True, help="slakh")
-@click.option("--root", type=_PATH, help="The corpus. [default: $GREENROOM_DATA/DATASET]")
-@click.option("--out", type=_PATH, help="The dataset. [default: out/DATASET]")
-@click.option("--config", type=_PATH, help="A recipe, such as configs/slakh.yaml.")
+@click.option("--root", type=PATH, help="The corpus. [default: $GREENROOM_DATA/DATASET]")
+@click.option("--out", type=PATH, help="The dataset. [default: out/DATASET]")
+@click.option("--config", type=PATH, help="A recipe, such as configs/slakh.yaml.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting of the recipe.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N multitracks.")
 @click.option("--rescan", is_flag=True, help="Decode every source again, whatever the last scan found.")
+@click.option("--part", metavar="I/N", help="Build every N-th shard, from the I-th: one task of an array job.")
 @click.option("--dry-run", is_flag=True, help="Scan, plan, tell what would be built in what time, and stop.")
-@_workers
+@workers_option
 def build(
     dataset: str,
     root: Path | None,
@@ -123,6 +126,7 @@ def build(
     overrides: tuple[str, ...],
     limit: int | None,
     rescan: bool,
+    part: str | None,
     dry_run: bool,
     workers: int,
 ) -> None:
@@ -136,24 +140,25 @@ def build(
         raise PrepError(f"--dataset {dataset} is unknown; there is: slakh.{hint}")
     root = root or _default_root(dataset)
 
-    from prep.build import finish
+    from prep.build import Part, finish
     from prep.draft import Corpus, survey
     from prep.dryrun import lines
     from prep.sources.slakh import read_slakh
 
+    parted = Part.of_text(part) if part else None
     multitracks, rejects = read_slakh(root)
     corpus = Corpus(dataset, root, multitracks[:limit], rejects)
     if limit and limit < len(multitracks):
         click.echo(f"--limit {limit}: the first {limit} of {len(multitracks)} multitracks.")
     draft = survey(corpus, out or Path("out") / dataset, settings, workers, rescan=rescan)
-    click.echo("\n".join(lines(draft, workers) if dry_run else finish(draft, workers).lines()))
+    click.echo("\n".join(lines(draft, workers) if dry_run else finish(draft, workers, part=parted).lines()))
 
 
 @main.command()
-@click.argument("data", type=_PATH)
+@click.argument("data", type=PATH)
 @click.option("--add", type=click.IntRange(1), help="Draw N more mixes for each target, and build them.")
-@click.option("--root", type=_PATH, help="With --add: the corpus that DATA was built from.")
-@_workers
+@click.option("--root", type=PATH, help="With --add: the corpus that DATA was built from.")
+@workers_option
 def mixes(data: Path, add: int | None, root: Path | None, workers: int) -> None:
     """Tell what more mixes would bring a dataset; with --add, add them. Stems and mixes that are there stay."""
     from prep.mixes import add_mixes, costs_of
@@ -170,9 +175,9 @@ def mixes(data: Path, add: int | None, root: Path | None, workers: int) -> None:
 
 
 @main.command()
-@click.argument("data", type=_PATH)
-@click.argument("out", type=_PATH)
-@click.option("--root", type=_PATH, required=True, help="The corpus that DATA was built from.")
+@click.argument("data", type=PATH)
+@click.argument("out", type=PATH)
+@click.option("--root", type=PATH, required=True, help="The corpus that DATA was built from.")
 @click.option("--instrument", default="Bass", show_default=True, help="The class of the target.")
 @click.option("--split", default="test", show_default=True)
 @click.option("--id", help="This example, whatever its split; a rendition, say.")
@@ -186,8 +191,8 @@ def excerpt(data: Path, out: Path, root: Path, instrument: str, split: str, id: 
 
 
 @main.command()
-@click.argument("audio", type=_PATH, nargs=-1, required=True)
-@click.option("--out", type=_PATH, required=True, help="A PNG.")
+@click.argument("audio", type=PATH, nargs=-1, required=True)
+@click.option("--out", type=PATH, required=True, help="A PNG.")
 @click.option("--start", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds.")
 @click.option("--length", type=click.FloatRange(0.1), default=20.0, show_default=True, help="Seconds.")
 def picture(audio: tuple[Path, ...], out: Path, start: float, length: float) -> None:

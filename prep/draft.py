@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,7 +20,7 @@ from prep.example import Built, Job, build_example
 from prep.ledger import LedgerRow, make_ledger
 from prep.multitrack import Multitrack
 from prep.plan import Plan, PlanRow, make_plan
-from prep.reuse import known_streams, stream_digests
+from prep.reuse import Known, audio_digests, known_in, shard_digest, stream_digests
 from prep.scan import ScanJob, ScanRow, Target, left_out, read_scan, scan, scan_key, write_scan
 
 
@@ -63,21 +63,48 @@ class Draft:
         """Names by split."""
         return {split: shards.shard_names(split, number) for split, number in self.plan.shards.items()}
 
+    @cached_property
+    def groups(self) -> dict[str, list[PlanRow]]:
+        """Every shard's examples, by its name."""
+        groups: dict[str, list[PlanRow]] = {name: [] for names in self.shards.values() for name in names}
+        for row in self.plan.rows:
+            groups[shards.shard_names(row.split, row.shard + 1)[-1]].append(row)
+        return groups
+
+    @cached_property
+    def audio(self) -> dict[str, tuple[str, ...]]:
+        """Of each example, the digests of its streams' audio."""
+        return {row.id: audio_digests(row, self.config, self.target) for row in self.plan.rows}
+
+    @cached_property
+    def made_of(self) -> dict[str, str]:
+        """Of each shard the digest of all that decides its bytes."""
+        return {
+            name: shard_digest(rows, [stream_digests(self.audio[row.id], self.identity) for row in rows])
+            for name, rows in self.groups.items()
+        }
+
     def missing(self) -> dict[str, list[PlanRow]]:
         """The shards that are not finished, with their examples."""
-        names = [name for split in self.shards.values() for name in split if not shards.finished(self.folder / name)]
-        groups: dict[str, list[PlanRow]] = {name: [] for name in names}
-        for row in self.plan.rows:
-            name = shards.shard_names(row.split, row.shard + 1)[-1]
-            if name in groups:
-                groups[name].append(row)
-        return groups
+        return {name: rows for name, rows in self.groups.items() if not self._is_finished(name)}
+
+    def _is_finished(self, name: str) -> bool:
+        receipt = shards.finished(self.folder / name)
+        return receipt is not None and receipt.made_of == self.made_of[name]
 
     def jobs(self, rows: list[PlanRow]) -> list[Job]:
         """What is left to do for these rows, given what complete generations hold."""
-        known = known_streams(self.out) if rows else {}
-        digests = ((row, stream_digests(row, self.config, self.identity)) for row in rows)
-        return [Job(row, {i: known[d] for i, d in enumerate(streams) if d in known}) for row, streams in digests]
+        known = known_in(self.out) if rows else Known()
+        return [self._job(row, known) for row in rows]
+
+    def _job(self, row: PlanRow, known: Known) -> Job:
+        audio = self.audio[row.id]
+        streams = stream_digests(audio, self.identity)
+        return Job(
+            row,
+            {i: known.streams[digest] for i, digest in enumerate(streams) if digest in known.streams},
+            {i: known.audio[digest] for i, digest in enumerate(audio) if digest in known.audio},
+        )
 
     def worker(self) -> Callable[[Job], Built]:
         """What is done with each job."""

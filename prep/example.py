@@ -9,22 +9,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 import shards
 from prep.choice import gains_by
-from prep.codecs import Codec, State, load_codec
+from prep.codecs import Codec, load_codec
 from prep.config import PrepConfig
+from prep.encode import encode
 from prep.errors import PrepError
 from prep.plan import PlanRow
-from prep.reuse import Place, Stream, read_streams, stream_digests
+from prep.reuse import Measured, Place, audio_digests, read_measured, read_streams, stream_digests
 from prep.scan import Target
 from prep.spool import Spool
 from prep.stages.loudness import SILENCE_LUFS, ceiling_gain_db, noted
@@ -32,8 +31,6 @@ from prep.stages.meter import Meter
 from prep.stages.mixing import Members, mix_audio, mix_gain_db
 from prep.stem import read_stem
 
-# frames a call of the codec: part of an encoding's identity, since float sums depend on shapes
-STRETCH_FRAMES = 64
 # samples a look at the mixes before that
 MEASURED_SAMPLES = 1 << 18
 
@@ -52,10 +49,12 @@ class Built:
 
 @dataclass(frozen=True)
 class Job:
-    """An example to build, and where finished streams of it lie, by their number: stems first, then mixes."""
+    """An example to build, and where finished streams of it lie, by their number: stems first, then mixes. Streams of
+    the same audio, in `heard`, bring what is measured of it."""
 
     row: PlanRow
     known: Mapping[int, Place] = field(default_factory=dict)
+    heard: Mapping[int, Place] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -78,15 +77,6 @@ class Job:
         return sorted({i for number in self.missing for i in members[number]})
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Of a stream as it is stored."""
-
-    gain_db: float  # of a stem: on its audio; of a mix: on the sum of its stems
-    loudness_lufs: float
-    levels: NDArray[np.float16]
-
-
 def build_example(job: Job, root: Path, scratch: Path, config: PrepConfig, target: Target) -> Built:
     """Every stream that is not known already is measured and encoded. `scratch`: a folder for what memory cannot hold.
 
@@ -100,22 +90,25 @@ def build_example(job: Job, root: Path, scratch: Path, config: PrepConfig, targe
     streams = read_streams(job.known)
     for number, stream in streams.items():
         latents[number] = stream.latents
-    clock.lap("copy")
-    job = Job(row, {number: job.known[number] for number in streams})  # without what turned out to be damaged
+    job = replace(job, known={number: job.known[number] for number in streams})  # without what was damaged
     missing, needed = job.missing, job.needed
-    if needed and not row.gains_db and config.loudness.policy == "as_recorded":
-        needed = list(range(n))  # one gain for all
+    measured = {number: stream.measured for number, stream in streams.items()}
+    measured |= read_measured({number: job.heard[number] for number in missing if number in job.heard})
+    clock.lap("copy")
+    unmeasured = [i for i in needed if i not in measured and (i in missing or not row.gains_db)]
+    if unmeasured and not row.gains_db and config.loudness.policy == "as_recorded":
+        needed = unmeasured = list(range(n))  # one gain for all
     with Spool(target.channels, row.samples, scratch) as spool:
-        unmeasured = needed if not row.gains_db else [i for i in missing if i < n]
-        measured = _read_stems(row, needed, unmeasured, root, config, target, spool, clock)
+        measured |= _read_stems(row, needed, unmeasured, root, config, target, spool, clock)
         gains_db = [measured[i].gain_db if i in measured else gain for i, gain in enumerate(row.gains_db or n * [0.0])]
-        mixes = {number: members[number] for number in missing if number >= n}
+        mixes = {number: members[number] for number in missing if number >= n and number not in measured}
         measured |= _measure_mixes(row, mixes, gains_db, spool, config, target, clock)
         wanted = {number: (members[number], measured[number].gain_db) for number in missing}
-        _encode(codec, wanted, gains_db, spool, latents, clock)
+        encode(codec, wanted, gains_db, spool, latents, clock.lap)
     if not np.isfinite(latents).all():
         raise PrepError(f"{row.id}: the codec gave latents that are not finite. Certify the codec.")
-    ordered = [measured[number] if number in measured else streams[number] for number in range(len(members))]
+    ordered = [measured[number] for number in range(len(members))]
+    audio = audio_digests(row, config, target)
     example = shards.Example(
         id=row.id,
         meta=_meta(job, ordered, frames),
@@ -123,7 +116,8 @@ def build_example(job: Job, root: Path, scratch: Path, config: PrepConfig, targe
         mixes=latents[n:],
         levels=np.stack([stream.levels for stream in ordered]),
         sources=sources_of(row),
-        streams=stream_digests(row, config, codec.identity),
+        streams=stream_digests(audio, codec.identity),
+        audio=audio,
     )
     length_s = row.samples / target.rate
     return Built(example, len(needed) * length_s, len(missing) * length_s, len(missing), clock.seconds)
@@ -214,40 +208,7 @@ def _measure_mixes(
     return found
 
 
-def _encode(
-    codec: Codec,
-    wanted: dict[int, tuple[tuple[int, ...], float]],
-    gains_db: list[float],
-    spool: Spool,
-    latents: NDArray[np.float16],
-    clock: Clock,
-) -> None:
-    """Fills in `latents` (streams, frames, dim). `wanted`: a stream's members and, of a mix, the gain on their sum."""
-    states: dict[int, State] = {number: codec.encode_state(1) for number in wanted}
-    at, used = 0, (i for members, _ in wanted.values() for i in members)
-    for stems in spool.stretches(used, STRETCH_FRAMES * codec.identity.hop):
-        clock.lap("read")
-        for number, (members, gain) in wanted.items():
-            audio = mix_audio(stems, gains_db, members)
-            if len(members) > 1:
-                audio *= np.float32(10 ** (gain / 20))
-            clock.lap("mix")
-            out, states[number] = _encode_stretch(codec, audio, states[number])
-            with np.errstate(over="ignore"):  # infinity is looked for when all is done
-                latents[number, at : at + len(out)] = out
-            clock.lap("encode")
-        at += STRETCH_FRAMES
-
-
-def _encode_stretch(codec: Codec, audio: NDArray[np.float32], state: State) -> tuple[NDArray[np.float32], State]:
-    padded = np.pad(audio, ((0, 0), (0, -audio.shape[1] % codec.identity.hop)))
-    with torch.inference_mode():
-        out, state = codec.encode_step(torch.from_numpy(padded[None]), state)
-    # a state may be a view that keeps the whole stretch alive
-    return out[0].numpy(), tuple(part.clone() for part in state)
-
-
-def _meta(job: Job, streams: Sequence[Measured | Stream], frames: int) -> dict[str, Any]:
+def _meta(job: Job, streams: Sequence[Measured], frames: int) -> dict[str, Any]:
     """The example's json: every key always there, with one type."""
     row = job.row
     return {

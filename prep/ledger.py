@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pandas as pd
@@ -84,6 +84,15 @@ def make_ledger(scan: list[ScanRow], plan: Plan) -> list[LedgerRow]:
 
 def write_ledger(rows: list[LedgerRow], path: Path) -> None:
     write_table(pd.DataFrame([asdict(row) for row in rows]), path)
+
+
+def read_ledger(path: Path) -> list[LedgerRow]:
+    """Raises PrepError where it is none of this release."""
+    try:
+        table = pd.read_parquet(path, columns=[field.name for field in fields(LedgerRow)])
+    except (OSError, ValueError) as error:
+        raise PrepError(f"{path} is not a ledger that can be read. Run the same `prep build` again.") from error
+    return [LedgerRow(**{str(name): value for name, value in row.items()}) for row in table.to_dict("records")]
 
 
 def count(rows: list[LedgerRow]) -> dict[str, int]:

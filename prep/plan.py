@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from itertools import groupby
@@ -82,7 +82,7 @@ def make_plan(scan: Iterable[ScanRow], config: PrepConfig, bytes_per_sample: flo
     shards = {split: _shard_count([r for r in rows if r.split == split], config, bytes_per_sample) for split in SPLITS}
     shards = {split: count for split, count in shards.items() if count}
     placed = tuple(replace(r, shard=shard_of(r.id, shards[r.split])) for r in rows)
-    return Plan(placed, shards, verdicts, _digest(placed, config))
+    return Plan(placed, shards, verdicts, plan_digest(placed, config))
 
 
 def _examples(choice: Choice, config: PrepConfig) -> list[PlanRow]:
@@ -170,7 +170,7 @@ def _shard_count(rows: list[PlanRow], config: PrepConfig, bytes_per_sample: floa
     return max(1, round(total / (config.shards.size_mb * 1e6))) if rows else 0
 
 
-def _digest(rows: tuple[PlanRow, ...], config: PrepConfig) -> str:
+def plan_digest(rows: Sequence[PlanRow], config: PrepConfig) -> str:
     """Of contents and settings; where the files lie does not count."""
     settings = config.model_dump(include={"seed", "instruments", "activity", "augment", "loudness", "mixing", "audio"})
     described = [{k: v for k, v in asdict(row).items() if k != "paths"} for row in rows]
@@ -178,10 +178,21 @@ def _digest(rows: tuple[PlanRow, ...], config: PrepConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def write_plan(plan: Plan, path: Path) -> None:
-    """plan.parquet, a row an example."""
+def write_plan(plan: Plan, path: Path, header: Mapping[str, Any]) -> None:
+    """plan.parquet, a row an example; and what dataset.json will say of all, for whoever completes the build."""
     columns = [field.name for field in fields(PlanRow)]
-    write_table(pd.DataFrame([asdict(row) for row in plan.rows], columns=columns), path)
+    table = pd.DataFrame([asdict(row) for row in plan.rows], columns=columns)
+    table.attrs["header"], table.attrs["shards"] = json.dumps(header), json.dumps(plan.shards)
+    write_table(table, path)
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """dataset.json's header, and the number of shards by split, as the plan has them. Raises PrepError."""
+    try:
+        attrs = pd.read_parquet(path).attrs
+        return json.loads(attrs["header"]), json.loads(attrs["shards"])
+    except (OSError, ValueError, KeyError) as error:
+        raise PrepError(f"{path} is not a plan that can be read. Run the same `prep build` again.") from error
 
 
 def read_plan(path: Path) -> list[PlanRow]:

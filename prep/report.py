@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Work:
     wall_s: float = 0.0
     encoded: int = 0  # streams
     copied: int = 0
+    kept: list[str] = field(default_factory=list)  # shards that another generation held as they are
 
     def add(self, built: Built) -> None:
         self.stages.update(built.seconds)
@@ -45,6 +46,7 @@ class Report:
     ledger: list[LedgerRow]
     plan: Plan
     work: Work | None
+    missing: list[str] = field(default_factory=list)  # shards that other parts of the build make
 
     @property
     def index(self) -> dict[str, Any]:
@@ -52,6 +54,12 @@ class Report:
         return dict(json.loads(text))
 
     def lines(self) -> list[str]:
+        if self.missing:
+            told = (
+                f"{self.out}: this part is done, {len(self.missing)} shards are not there yet ({self.missing[0]}, ...)"
+            )
+            last = f"the last part completes the dataset; so does `prep finish {self.out}` when all are there"
+            return [told, f"  {last}", *self._time_lines()]
         index = self.index
         rate = index["codec"]["frame_rate"]
         splits = index["splits"]
@@ -86,8 +94,9 @@ class Report:
             audio_s = self.work.stem_s if stage in ("read", "augment") else self.work.stream_s
             speed = "" if stage == "copy" else f" ({audio_s / max(spent, 1e-6):.0f}x)"
             parts.append(f"{stage} {spent:.1f} s{speed}")
+        kept = f"; {len(self.work.kept)} shards taken over as they are" if self.work.kept else ""
         return [
-            f"  {self.work.encoded} streams encoded, {self.work.copied} copied from another generation",
+            f"  {self.work.encoded} streams encoded, {self.work.copied} copied from another generation{kept}",
             f"  scan {self.work.scan_s:.1f} s; summed over workers: {', '.join(parts)}"
             "   (x: stem-seconds a second and core)",
         ]

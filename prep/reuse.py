@@ -1,18 +1,23 @@
-"""Streams that need not be encoded again, because a complete generation of the same dataset holds them.
+"""What need not be made again, because a generation of the same dataset holds it.
 
-A stream's digest covers all that decides its bytes: the content of its sources, what is done to them, the gains, the
-codec. It stands in the receipts; equal digests are equal bytes.
+A digest stands for all that decides a thing's bytes. Of a stream's *audio*: the content of its sources, what is done to
+them, the gains; where it is equal, so are level and loudness, whatever the codec. Of a *stream*: its audio and the
+codec. Of a *shard*: its examples' plans and streams. They stand in the receipts; equal digests are equal bytes. Where
+files lie and when they were touched is in none of them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,9 +25,16 @@ import shards
 from prep.codecs import CodecIdentity
 from prep.config import PrepConfig
 from prep.plan import PlanRow
+from prep.scan import Target
 from prep.stem import is_drums
 
-ENCODING_VERSION = 1  # raise it when equal settings would give other bytes
+Found = TypeVar("Found")
+
+# Raise what changes: with equal sources and settings, what a stream sounds like or measures; what a rendition sounds
+# like; how audio is handed to the codec. (What the codec makes of it is its own architecture's version.)
+AUDIO_VERSION = 1
+AUGMENT_VERSION = 1
+ENCODING_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -35,21 +47,37 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What the complete generations hold, by digest."""
+
+    streams: dict[str, Place] = field(default_factory=dict)
+    audio: dict[str, Place] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of a stream as it is stored."""
+
+    gain_db: float  # of a stem: on its audio; of a mix: on the sum of its stems
+    loudness_lufs: float
+    levels: np.ndarray  # (frames at 50 Hz,) float16
+
+
+@dataclass(frozen=True)
 class Stream:
     """What a finished stream brings with it."""
 
     latents: np.ndarray  # (frames, dim) float16
-    levels: np.ndarray  # (frames at 50 Hz,) float16
-    gain_db: float
-    loudness_lufs: float
+    measured: Measured
 
 
-def stream_digests(row: PlanRow, config: PrepConfig, identity: CodecIdentity) -> tuple[str, ...]:
+def audio_digests(row: PlanRow, config: PrepConfig, target: Target) -> tuple[str, ...]:
     """One for each stem, then one for each mix."""
     loudness = config.loudness
-    shared: list[Any] = [ENCODING_VERSION, identity.digest, row.samples, loudness.ceiling_db, loudness.true_peak]
-    if not row.files_augmented:
-        shared += [row.augmentation]
+    shared: list[Any] = [AUDIO_VERSION, target.rate, target.channels, row.samples]
+    shared += [loudness.ceiling_db, loudness.true_peak]
+    if not row.files_augmented and row.augmentation != "{}":
+        shared += [AUGMENT_VERSION, row.augmentation]
     if not row.gains_db:
         shared += [loudness.policy, loudness.stem_lufs, loudness.max_gain_db]
         # one gain for all: it hangs on every stem, and on what was done to it
@@ -66,53 +94,95 @@ def stream_digests(row: PlanRow, config: PrepConfig, identity: CodecIdentity) ->
     return (*stems, *mixes)
 
 
+def stream_digests(audio: Sequence[str], identity: CodecIdentity) -> tuple[str, ...]:
+    """Of streams of that audio, encoded."""
+    codec = identity.to_json()
+    return tuple(_digest([ENCODING_VERSION, each, codec]) for each in audio)
+
+
+def shard_digest(rows: Sequence[PlanRow], streams: Sequence[tuple[str, ...]]) -> str:
+    """Of a shard with these examples and their streams."""
+    described = [{k: v for k, v in asdict(row).items() if k != "paths"} for row in rows]
+    return _digest([described, streams])
+
+
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def known_streams(out: Path) -> dict[str, Place]:
-    """Every stream of the complete generations in OUT, by digest. What cannot be read holds none."""
-    known: dict[str, Place] = {}
+def known_in(out: Path) -> Known:
+    """Of the complete generations in OUT. What cannot be read holds nothing."""
+    known = Known()
     for index in sorted(out.glob("generations/*/dataset.json")):
         try:
             for number, record in enumerate(shards.open(index.parent)):
-                for row, digest in enumerate(record.entry.streams):
-                    known.setdefault(digest, Place(index.parent, number, row))
+                for row, (stream, audio) in enumerate(zip(record.entry.streams, record.entry.audio, strict=True)):
+                    place = Place(index.parent, number, row)
+                    known.streams.setdefault(stream, place)
+                    known.audio.setdefault(audio, place)
         except shards.ShardError:
             continue
     return known
 
 
 def read_streams(places: Mapping[int, Place]) -> dict[int, Stream]:
-    """Copies of the streams at `places`, but for those whose shard is not what its receipt says."""
+    """Copies of the streams at `places`, but for those whose bytes are not what their receipt says."""
+    return _read(places, lambda record, row: Stream(np.array(_latents(record, row)), _measured(record, row)))
+
+
+def read_measured(places: Mapping[int, Place]) -> dict[int, Measured]:
+    """What is known of the audio of the streams at `places`, but for those whose bytes are not what they should be."""
+    return _read(places, _measured)
+
+
+def _read(places: Mapping[int, Place], take: Callable[[shards.Record, int], Found]) -> dict[int, Found]:
     found = {}
-    for key, place in places.items():
-        dataset = _opened(place.folder)
-        record = dataset[place.example] if dataset else None
-        if record and _is_sound(place.folder / record.shard.listed.name):
-            found[key] = _copied(record, place.row)
+    for number, place in places.items():
+        with suppress(
+            shards.ShardError
+        ):  # a fault must not be copied into a new shard, whose digests would vouch for it
+            found[number] = take(_opened(place.folder)[place.example], place.row)
     return found
 
 
+def take_over(out: Path, folder: Path, made_of: Mapping[str, str]) -> list[str]:
+    """Puts the shards (name -> digest) that other generations in OUT hold into `folder`, as links where the file
+    system has them; the names of those that were found and sound."""
+    return [name for name, digest in made_of.items() if any(_link(tar, folder) for tar in _same(out, name, digest))]
+
+
+def _same(out: Path, name: str, made_of: str) -> list[Path]:
+    found = []
+    for tar in sorted(out.glob(f"generations/*/{name}")):
+        receipt = shards.finished(tar)
+        if receipt and receipt.made_of == made_of and receipt.examples and not any(shards.faults(tar)):
+            found.append(tar)
+    return found
+
+
+def _link(tar: Path, folder: Path) -> bool:
+    """The receipt last: where it is, its tar is whole."""
+    for path in (tar, tar.with_suffix(".json")):
+        part = folder / f".{path.name}.{os.getpid()}.part"
+        part.unlink(missing_ok=True)
+        try:
+            os.link(path, part)
+        except OSError:
+            shutil.copyfile(path, part)
+        os.replace(part, folder / path.name)
+    return True
+
+
 @lru_cache(maxsize=8)
-def _opened(folder: Path) -> shards.Dataset | None:
-    try:
-        return shards.open(folder)
-    except shards.ShardError:
-        return None
+def _opened(folder: Path) -> shards.Dataset:
+    return shards.open(folder)
 
 
-@lru_cache(maxsize=256)
-def _is_sound(tar: Path) -> bool:
-    """Looked at once a process: a fault must not be copied into a new shard, whose digests would vouch for it."""
-    try:
-        return not any(shards.faults(tar))
-    except (shards.ShardError, OSError):
-        return False
+def _latents(record: shards.Record, row: int) -> np.ndarray:
+    n = record.meta["n_stems"]
+    return np.asarray(record["stems"][row] if row < n else record["mixes"][row - n])
 
 
-def _copied(record: shards.Record, row: int) -> Stream:
-    n, meta = record.meta["n_stems"], record.meta
-    latents = record["stems"][row] if row < n else record["mixes"][row - n]
-    levels = record["levels"][row]
-    return Stream(np.array(latents), np.array(levels), meta["gains_db"][row], meta["loudness_lufs"][row])
+def _measured(record: shards.Record, row: int) -> Measured:
+    meta = record.meta
+    return Measured(meta["gains_db"][row], meta["loudness_lufs"][row], np.array(record["levels"][row]))

@@ -145,7 +145,7 @@ def _unread(multitrack: Multitrack, stem: Stem, root: Path) -> ScanRow:
         corpus=multitrack.corpus,
         licence=multitrack.licence,
         stem=stem.name,
-        path=_relative(stem.path, root),
+        path=relative(stem.path, root),
         program=stem.program,
         instrument=stem.instrument,
         size=size,
@@ -170,7 +170,7 @@ def left_out(rejects: Iterable[tuple[Path, Reject]], root: Path, corpus: str) ->
     return [
         ScanRow(
             id=_track_of(path, root),
-            path=_relative(path, root),
+            path=relative(path, root),
             corpus=corpus,
             licence="unknown",
             reason=reject.reason,
@@ -199,7 +199,7 @@ def scan(
 
 
 def _known(known: dict[str, ScanRow], multitrack: Multitrack, root: Path) -> dict[str, ScanRow]:
-    paths = [_relative(stem.path, root) for stem in multitrack.stems]
+    paths = [relative(stem.path, root) for stem in multitrack.stems]
     return {path: known[path] for path in paths if path in known}
 
 
@@ -238,11 +238,11 @@ def _measured(row: ScanRow, known: ScanRow) -> ScanRow:
 
 def _track_of(path: Path, root: Path) -> str:
     """The multitrack that a file or folder below the root belongs to: the part of its path above `stems`, or itself."""
-    parts = Path(_relative(path, root)).parts
+    parts = Path(relative(path, root)).parts
     return (parts[parts.index("stems") - 1] if "stems" in parts[1:] else path.name).lower()
 
 
-def _relative(path: Path, root: Path) -> str:
+def relative(path: Path, root: Path) -> str:
     """As text that any table takes: of a name that is not UTF-8, its bytes written out."""
     return printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix())
 

@@ -1,7 +1,7 @@
 """Files that change in one stroke, and the name of the live generation.
 
-`OUT/current` holds the name of one folder in `OUT/generations/`. Readers follow it; a build swaps it when that
-generation is complete.
+`OUT/current` holds the name of one folder in `OUT/generations/`, and below it those that were live before, the last one
+first. Readers follow the first line; a build swaps the file when its generation is complete.
 """
 
 import os
@@ -43,8 +43,34 @@ def set_current(out: Path, generation: str) -> None:
     folder = out / "generations" / generation
     if not (folder / "dataset.json").is_file():
         raise ShardError(f"{folder} has no dataset.json, so it is not complete; {AGAIN}")
+    before = history(out)
+    if before[:1] != [generation]:
+        _write_current(out, [generation, *(name for name in before if name != generation)])
+
+
+def roll_back(out: Path) -> str:
+    """Makes the generation live that was so before this one, of those that are still complete; its name.
+
+    Raises ShardError where there is none."""
+    complete = [name for name in history(out)[1:] if (out / "generations" / name / "dataset.json").is_file()]
+    if not complete:
+        raise ShardError(f"{out} has no generation that was live before {current(out)}, so nothing to go back to")
+    _write_current(out, complete)
+    return complete[0]
+
+
+def history(out: Path) -> list[str]:
+    """The live generation and those before it, the latest first; empty where there is none."""
+    try:
+        lines = (out / "current").read_text("utf-8", "replace").split()
+    except OSError:
+        return []
+    return [line for line in lines if _NAME.fullmatch(line)]
+
+
+def _write_current(out: Path, names: list[str]) -> None:
     with atomic(out / "current") as file:
-        file.write(f"{generation}\n".encode())
+        file.write("".join(f"{name}\n" for name in names).encode())
 
 
 def current(out: Path) -> str:
@@ -57,7 +83,7 @@ def current(out: Path) -> str:
 
 def live(data: bytes, where: str) -> str:
     """The name that the file `current` holds. Raises ShardError."""
-    name = data[:300].decode("utf-8", "replace").strip()
+    name = data.split(b"\n", 1)[0][:300].decode("utf-8", "replace").strip()
     if not _NAME.fullmatch(name):
         raise ShardError(f"{where} holds {name[:60]!r}, which names no generation; {AGAIN}")
     return name

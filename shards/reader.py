@@ -5,7 +5,7 @@ its shard is first touched; each 64 KiB block to its digest in the receipt, when
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -17,9 +17,11 @@ import numpy as np
 from shards.errors import ShardError
 from shards.generations import AGAIN, live
 from shards.index import unseal
+from shards.order import Order, Shuffle
 from shards.place import Folder, Listed, Place
 from shards.record import Record
 from shards.shard import Shard
+from shards.windows import Windows
 
 # Of examples that were touched, in memory: their json as Python has it, some 20 KB each
 _MOST_RECORDS = 4096
@@ -102,6 +104,31 @@ class Dataset:
         names = {listed["name"] for listed in self.splits[name]["shards"]}
         return Dataset(self.place, self.index, tuple(shard for shard in self.shards if shard.listed.name in names))
 
+    def order(self, counts: Sequence[int] | None = None) -> Order:
+        """For a Loader whose index runs over the examples, `counts[i]` (else 1) indices for the i-th of them.
+
+        A global shuffle where all shards are at hand; else windows of as many shards as a third of the cache holds,
+        while the next window is being fetched. Raises ShardError where that is not even one shard.
+        """
+        counts = [1] * len(self) if counts is None else counts
+        if len(counts) != len(self):
+            raise ShardError(f"order: {len(counts)} counts for {len(self)} examples; give one for each")
+        room, sizes = self.place.room_bytes, [shard.listed.bytes for shard in self.shards]
+        if room is None or sum(sizes) <= room:
+            return Shuffle(sum(counts))
+        # A batch may end in one window and begin in the next, while the one after is fetched
+        window = room // 3 // max(sizes)
+        if not window:
+            raise ShardError(
+                f"{self.place}: the cache holds {room / 1e9:.3g} GB, and three of its shards may have "
+                f"{3 * max(sizes) / 1e9:.3g} GB; raise cache_gb"
+            )
+        ends = [0, *accumulate(counts)]
+        a_shard = [
+            ends[last] - ends[last - shard.examples] for last, shard in zip(self._ends, self.shards, strict=True)
+        ]
+        return Windows(a_shard, window, lambda numbers: self.place.fetch([self.shards[n].listed for n in numbers]))
+
     def moments(self, role: str, split: str = "train") -> Moments:
         """Of role "stem" or "mix" in `split`, this dataset's own or not: all are normalised by the training split's.
 
@@ -128,7 +155,7 @@ def open(path: Path | str, *, verify: bool = True) -> Dataset:
     index = unseal(data, f"{place}/dataset.json")
     try:
         listed = [Listed.of(item) for split in index["splits"].values() for item in split["shards"]]
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise ShardError(f"{place}/dataset.json has no valid list of shards; delete it and {AGAIN}") from None
     place.check(listed)
     return Dataset(place, index, tuple(Shard(place, item, verify) for item in listed))

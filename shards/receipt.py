@@ -32,7 +32,8 @@ MOST = 65504.0  # float16 ends there, and so does what a latent's mean or deviat
 class Entry:
     """One example's place in its tar: `members` holds (offset, size), `shapes` those of the array members.
 
-    `streams` has a digest for each row of stems and then of mixes: streams with equal digests have equal bytes.
+    `streams` has a digest for each row of stems and then of mixes: streams with equal digests have equal bytes. So has
+    `audio`: where those are equal, so are levels, gain and loudness, whatever the codec.
     """
 
     id: str
@@ -40,12 +41,14 @@ class Entry:
     sources: dict[str, str]
     shapes: dict[str, tuple[int, ...]]
     streams: tuple[str, ...]
+    audio: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Receipt:
     """`blocks` are the first 8 bytes of each 64 KiB block's sha256, `statistics` {role: {frames, sum, sum_sq}}.
 
+    Shards of one name with equal `made_of` have equal bytes, up to what the fingerprint says.
     A shard that no example fell into has a receipt of no examples and 0 bytes, and no tar: readers stumble over an
     empty one.
     """
@@ -57,6 +60,7 @@ class Receipt:
     examples: tuple[Entry, ...]
     statistics: dict[str, dict[str, Any]]
     fingerprint: dict[str, str]
+    made_of: str = ""
 
     def to_json(self) -> dict[str, Any]:
         examples = [
@@ -66,6 +70,7 @@ class Receipt:
                 "sources": entry.sources,
                 "shapes": {name: list(shape) for name, shape in entry.shapes.items()},
                 "streams": list(entry.streams),
+                "audio": list(entry.audio),
             }
             for entry in self.examples
         ]
@@ -78,6 +83,7 @@ class Receipt:
             "examples": examples,
             "statistics": self.statistics,
             "fingerprint": self.fingerprint,
+            "made_of": self.made_of,
         }
 
     def within(self, block: int) -> list[str]:
@@ -191,6 +197,7 @@ def _parse(value: dict[str, Any]) -> Receipt:
         examples=tuple(_parse_entry(item, total) for item in value["examples"]),
         statistics={role: value["statistics"][role] for role in ROLES},
         fingerprint=dict(value["fingerprint"]),
+        made_of=str(value["made_of"]),
     )
     if total < 0 or len(receipt.blocks) != DIGEST_BYTES * -(-total // BLOCK_BYTES):
         raise ValueError(f"{len(value['blocks'])} block digests for {total} bytes")
@@ -225,8 +232,8 @@ def _parse_entry(value: dict[str, Any], total: int) -> Entry:
     places = {name: value["members"][name] for name in MEMBERS}
     members = {name: (int(offset), int(size)) for name, (offset, size) in places.items()}
     shapes = {name: tuple(int(size) for size in value["shapes"][name]) for name in ARRAYS}
-    streams = tuple(str(digest) for digest in value["streams"])
-    entry = Entry(str(value["id"]), members, dict(value["sources"]), shapes, streams)
+    streams, audio = (tuple(map(str, value[key])) for key in ("streams", "audio"))
+    entry = Entry(str(value["id"]), members, dict(value["sources"]), shapes, streams, audio)
     if not ID.fullmatch(entry.id):
         raise ValueError(f"id {entry.id!r} does not match {ID.pattern}")
     for name, (offset, size) in members.items():
@@ -239,6 +246,6 @@ def _parse_entry(value: dict[str, Any], total: int) -> Entry:
     stems, mixes = shapes["stems.npy"], shapes["mixes.npy"]
     if stems[1:] != mixes[1:] or not 1 <= stems[0] <= stems[0] + mixes[0] == shapes["levels.npy"][0]:
         raise ValueError(f"{entry.id} has stems, mixes and levels of shapes {', '.join(map(str, shapes.values()))}")
-    if len(streams) != shapes["levels.npy"][0]:
+    if {len(streams), len(audio)} != {shapes["levels.npy"][0]}:
         raise ValueError(f"{entry.id} has {len(streams)} streams and levels of shape {shapes['levels.npy']}")
     return entry

@@ -49,7 +49,7 @@ class Example:
     """`stems` (n, T, D), `mixes` (m, T, D; m may be 0) and `levels` (n + m, T50; dB), all float16 and finite.
 
     `sources`: stem name -> digest of what it was made of; `streams`: for each stem and each mix, the digest of all that
-    decides its bytes. Both go to the receipt, not to the tar.
+    decides its bytes; `audio`: of all that decides its level. They go to the receipt, not to the tar.
     """
 
     id: str
@@ -59,9 +59,10 @@ class Example:
     levels: np.ndarray
     sources: dict[str, str]
     streams: tuple[str, ...]
+    audio: tuple[str, ...]
 
 
-def write_shard(path: Path, examples: Iterable[Example], fingerprint: dict[str, str]) -> Receipt:
+def write_shard(path: Path, examples: Iterable[Example], fingerprint: dict[str, str], made_of: str = "") -> Receipt:
     """Writes `path` (`<split>-<6 digits>.tar`) and its receipt, or neither. `examples` are taken one at a time.
 
     The receipt is renamed into place last: where it is, its tar is whole. No examples: a receipt and no tar.
@@ -74,7 +75,7 @@ def write_shard(path: Path, examples: Iterable[Example], fingerprint: dict[str, 
     theirs: list[Exception] = []
     checked = (_checked(path, named[1], example) for example in _noting(examples, theirs))
     try:
-        return _written(path, checked, fingerprint)
+        return _written(path, checked, (fingerprint, made_of))
     except OSError as error:
         if error in theirs:
             raise
@@ -93,11 +94,12 @@ def _noting(items: Iterable[T], raised: list[Exception]) -> Iterator[T]:
         raise
 
 
-def _written(path: Path, examples: Iterator[Example], fingerprint: dict[str, str]) -> Receipt:
+def _written(path: Path, examples: Iterator[Example], said: tuple[dict[str, str], str]) -> Receipt:
+    """`said`: of the whole shard, by its caller."""
     first, receipt_path = next(examples, None), path.with_suffix(".json")
     with atomic(receipt_path) as beside:
         if first is None:
-            receipt = Receipt(path.name, *digests(io.BytesIO()), (), _Tally().to_json(), fingerprint)
+            receipt = Receipt(path.name, *digests(io.BytesIO()), (), _Tally().to_json(), *said)
             beside.write(dump_json(receipt.to_json()))
             _to_disk(beside)
             receipt_path.unlink(missing_ok=True)
@@ -106,7 +108,7 @@ def _written(path: Path, examples: Iterator[Example], fingerprint: dict[str, str
         with atomic(path) as file:
             tally = _Tally()
             entries = tuple(_write_tar(file, chain([first], examples), tally))
-            receipt = Receipt(path.name, *digests(file), entries, tally.to_json(), fingerprint)
+            receipt = Receipt(path.name, *digests(file), entries, tally.to_json(), *said)
             beside.write(dump_json(receipt.to_json()))
             # From here on the disk is asked for nothing but names
             _to_disk(file, beside)
@@ -161,7 +163,7 @@ def _write_tar(file: BinaryIO, examples: Iterable[Example], tally: _Tally) -> It
             tally.add("stem", example.stems)
             tally.add("mix", example.mixes)
             shapes = {name: array.shape for name, array in arrays.items()}
-            yield Entry(example.id, members, example.sources, shapes, example.streams)
+            yield Entry(example.id, members, example.sources, shapes, example.streams, example.audio)
 
 
 def _add(tar: tarfile.TarFile, file: BinaryIO, name: str, data: bytes) -> tuple[int, int]:
@@ -196,8 +198,8 @@ def _meta_fault(example: Example, split: str) -> str | None:
             return f"{key} has {len(meta[key])} rows; n_stems {stems} and n_mixes {meta['n_mixes']} ask for {length}"
     if len(meta["gains_db"]) != rows or len(meta["loudness_lufs"]) != rows:
         return f"gains_db and loudness_lufs need a row for each of the {rows} streams"
-    if len(example.streams) != rows:
-        return f"streams has {len(example.streams)} digests; it needs one for each of the {rows} streams"
+    if {len(example.streams), len(example.audio)} != {rows}:
+        return f"streams and audio need a digest for each of the {rows} streams"
     if (meta["id"], meta["split"]) != (example.id, split):
         return f"its json says id {meta['id']} of split {meta['split']}; the shard is of split {split}"
     if meta["members"][:stems] != [[stem] for stem in range(stems)]:

@@ -12,6 +12,7 @@ both sound, the one at t and the other at t + a, in `active_share` of the crop; 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -20,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shards import Dataset, Moments, Record
+from shards import Dataset, Moments, Order, Record
 from train.config import Config
 from train.errors import DataError
 from train.pairing import Law, draw_row, index_pairs, starts_of, valid_starts
@@ -77,8 +78,15 @@ class Batch:
         return self.mix[:, -self.target.shape[1] :] if alignment == "wall" else self.heard
 
     def to(self, device: torch.device) -> Batch:
-        moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if torch.is_tensor(value)}
-        return replace(self, **moved)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """In memory that a GPU copies from by itself; the loader asks for it where there is one."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        changed: dict[str, Any] = {name: change(value) for name, value in vars(self).items() if torch.is_tensor(value)}
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,10 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def order(self) -> Order:
+        """For a Loader over this index."""
+        return self.dataset.order(np.bincount(self.index[:, 0], minlength=len(self.dataset)).tolist())
 
     @property
     def targets(self) -> int:

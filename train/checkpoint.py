@@ -36,7 +36,7 @@ class Checkpoint:
     mix_scale: Scale
     target_scale: Scale
     gamma: float
-    loader: dict[str, int]
+    loader: dict[str, int | str]  # the loader's state_dict
     generator: dict[str, Tensor]
     average: dict[str, Tensor]  # the generator's, over the last steps; what plays
     discriminator: dict[str, Tensor]

@@ -156,7 +156,7 @@ def fit(config: Config, data: Path, run: Path, device: str = "cpu", say: Callabl
     def collate(draws: list[Draw]) -> tuple[Batch, Batch]:
         return pairs.collate(draws[:batch_size]), pairs.collate(draws[batch_size:])
 
-    loader = shards.Loader(len(pairs), 2 * batch_size, pairs.draw, collate, config.seed)
+    loader = shards.Loader(pairs.order(), 2 * batch_size, pairs.draw, collate, config.seed, rank=0, world=1)
     if saved:
         game.restore(saved)
         loader.load_state_dict(saved.loader)
@@ -224,7 +224,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _freeze(game: Game, pairs: Pairs, loader: dict[str, int], step: int) -> checkpoint.Checkpoint:
+def _freeze(game: Game, pairs: Pairs, loader: dict[str, int | str], step: int) -> checkpoint.Checkpoint:
     return checkpoint.Checkpoint(
         step=step,
         config=pairs.config,

@@ -112,6 +112,7 @@ class CausalCodec(nn.Module):
     def __init__(self, config: CausalConfig | None = None) -> None:
         super().__init__()
         self._frozen: CodecIdentity | None = None
+        self.dtype = torch.float32  # in which the encoder's layers compute
         c = self.config = config or CausalConfig()
         self.wave_in = nn.Linear(2 * c.hop, c.wave_dim, bias=False)
         self.wave_out = nn.Linear(c.wave_dim, 2 * (c.hop + c.tail), bias=False)
@@ -144,9 +145,14 @@ class CausalCodec(nn.Module):
         return (self.window.new_zeros(batch, 2, c.n_fft - c.feature_hop), *pasts)
 
     def encode_step(self, audio: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, 2, k * hop) -> (B, k, dim) and the state after it."""
+        """(B, 2, k * hop) -> (B, k, dim) float32 and the state after it."""
+        self._check(audio, self.config.hop)
+        with torch.autocast(audio.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            latents, state = self._encode(audio, state)
+        return latents.float(), state
+
+    def _encode(self, audio: Tensor, state: State) -> tuple[Tensor, State]:
         c = self.config
-        self._check(audio, c.hop)
         mid_side = torch.stack([audio[:, 0] + audio[:, 1], audio[:, 0] - audio[:, 1]], dim=1) / 2
         frames = mid_side.unfold(2, c.hop, c.hop)  # (B, C, T, hop)
         wave = self.wave_in(frames.transpose(1, 2).flatten(2))
@@ -263,7 +269,7 @@ class CausalCodec(nn.Module):
             name="causal",
             architecture=hashlib.sha256(settings.encode()).hexdigest()[:16],
             weights=weights.hexdigest(),
-            dtype="float32",
+            dtype=str(self.dtype).removeprefix("torch."),
             sample_rate=c.sample_rate,
             channels=2,
             hop=c.hop,

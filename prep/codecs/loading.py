@@ -22,10 +22,14 @@ class CodecError(PrepError):
 
 def load_codec(spec: str = "causal", device: str = "cpu") -> CausalCodec:
     """`causal` (the weights of this package) or `causal=FILE.safetensors`; in eval mode, without gradients.
+    `causal@bfloat16`, with or without a file, encodes in that dtype, which is faster on a GPU.
 
     Raises CodecError where the name, the file or its content is wrong.
     """
-    name, _, checkpoint = spec.partition("=")
+    named, _, checkpoint = spec.partition("=")
+    name, _, dtype = named.partition("@")
+    if dtype not in ("", "float32", "bfloat16"):
+        raise CodecError(f"codec {spec!r} asks for dtype {dtype!r}; there are float32 (the default) and bfloat16.")
     if name != "causal":
         raise CodecError(
             f"codec {name!r} is unknown; there is one: causal, or causal=FILE.safetensors for weights of yours."
@@ -47,6 +51,7 @@ def load_codec(spec: str = "causal", device: str = "cpu") -> CausalCodec:
         raise CodecError(f"codec weights {path} cannot be loaded ({reason}). Fetch or train them again.") from error
     if bad := [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise CodecError(f"codec weights {path} hold NaN or infinity in {bad[0]}. Train them again.")
+    codec.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
     return codec.to(device).freeze()
 
 

@@ -22,7 +22,8 @@ _MIN_RATE_HZ = 8000
 _SHELF = (1.53512485958697, -2.69169618940638, 1.19839281085285, 1.0, -1.69065929318241, 0.73248077421585)
 _HIGH_PASS = (1.0, -2.0, 1.0, 1.0, -1.99004745483398, 0.99007225036621)
 
-# Samples filtered at a time: enough to outweigh a call's cost, and memory does not grow with the length
+# Samples filtered at a time: enough to outweigh a call's cost, few enough for BLAS to stay on one thread (blockwise.py
+# says why), and memory does not grow with the length
 _CHUNK_SAMPLES = 1 << 17
 # A state below this (-600 dB) is nothing; left alone it would decay into denormals, which some CPUs crawl through
 _NOTHING = 1e-30

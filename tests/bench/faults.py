@@ -53,7 +53,7 @@ def tally(out: Path, seed: int, scratch: Path) -> tuple[dict[str, Counter[str]],
         copied(out, copy)
         damage = damaged(copy, kind, np.random.default_rng([seed, number]))
         there = [copy / tar for tar in tars]
-        read, verified = reading(copy), verifying(copy, there)
+        read, verified = reading(copy), verifying(copy)
         said = {"read": read, "verified": verified, "named": damage.is_named(read + verified)}
         counts[kind].update(["faults", *(key for key, value in said.items() if value), webdataset_says(there, sound)])
         if not said["named"]:

@@ -12,7 +12,7 @@ from prep.build import build
 from prep.codecs import Codec
 from prep.config import PrepConfig
 from prep.draft import Corpus
-from prep.example import STRETCH_FRAMES
+from prep.encode import STRETCH_FRAMES
 from prep.report import Report
 from prep.sources.slakh import read_slakh
 

@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 from scipy import signal
+from threadpoolctl import threadpool_limits
 
 from prep.stages.activity import frame_edges, levels_of
 from prep.stages.blockwise import UNIT, BlockFilter
-from prep.stages.weighting import a_weighting, a_weighting_in_blocks, k_weighting, weighted_energies
+from prep.stages.meter import Meter
+from prep.stages.weighting import (
+    _CHUNK_SAMPLES,
+    a_weighting,
+    a_weighting_in_blocks,
+    k_weighting,
+    weighted_energies,
+)
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 192000])
@@ -45,3 +53,42 @@ def test_levels_are_the_same_down_to_the_floor(rate: int) -> None:
         for weighting in (a_weighting, a_weighting_in_blocks)
     )
     np.testing.assert_allclose(blocks, serial, atol=1e-4)
+
+
+def test_levels_as_stored_are_the_same_however_a_stream_comes() -> None:
+    """What is loud is what the weighting takes away; what is left of it is quiet."""
+    samples = 37 * UNIT + 1000
+    time_s = np.arange(samples) / 44100
+    treble = 10.0 ** -(3 + 2 * np.sin(time_s)) * np.random.default_rng(0).standard_normal((2, samples))
+    audio = (treble + 0.1 + 0.8 * np.sin(2 * np.pi * 25 * time_s)).astype(np.float32)
+    edges = frame_edges(samples, 44100)
+    serial = levels_of(weighted_energies(audio, a_weighting(44100), edges), edges, 2).astype(np.float16)
+    assert serial.min() < -45 and serial.max() > -25
+    for length in (samples, 16 * UNIT, UNIT, UNIT - 1, 2 * UNIT + 1, 300000):
+        meter = Meter(44100, 2, samples)
+        for start in range(0, samples, length):
+            meter.feed(audio[:, start : start + length])
+        np.testing.assert_array_equal(meter.levels_db().astype(np.float16), serial)
+
+
+@pytest.mark.parametrize("units", [1, 2, 7, _CHUNK_SAMPLES // UNIT])
+def test_the_same_bits_on_any_number_of_threads(units: int) -> None:
+    samples = np.random.default_rng(0).standard_normal(units * UNIT).astype(np.float32)
+    blocks, rest = BlockFilter(a_weighting(44100)), np.zeros((3, 2))
+    with threadpool_limits(1):
+        expected, after = (found.copy() for found in blocks(samples, rest))
+    for threads in (2, 3, 8):
+        with threadpool_limits(threads):
+            filtered, state = blocks(samples, rest)
+        np.testing.assert_array_equal(filtered, expected)
+        np.testing.assert_array_equal(state, after)
+
+
+def test_room_used_again_keeps_nothing_of_what_was_there() -> None:
+    blocks = BlockFilter(k_weighting(44100))
+    samples = np.random.default_rng(0).standard_normal(3 * UNIT)
+    expected, after = (found.copy() for found in blocks(samples, np.zeros((2, 2))))
+    blocks(samples * 1e300, np.full((2, 2), 1e300))
+    filtered, state = blocks(samples, np.zeros((2, 2)))
+    np.testing.assert_array_equal(filtered, expected)
+    np.testing.assert_array_equal(state, after)

@@ -10,13 +10,19 @@ import soundfile as sf
 from prep.codecs import CodecIdentity
 from prep.config import Augment, Instruments, Loudness, Mixing, PrepConfig
 from prep.plan import PlanRow, make_plan
-from prep.reuse import stream_digests
+from prep.reuse import audio_digests, stream_digests
+from prep.scan import Target
 from tests.prep.built import files, run
 from tests.prep.made import RATE, tone, tones, write_corpus, write_track
 from tests.prep.test_plan import BYTES, song
 
 IDENTITY = CodecIdentity("made", "a", "w", "float32", RATE, 2, 4096, 8, True, 0)
 ALWAYS = Augment(renditions=1, speed_probability=1.0, pitch_probability=1.0)
+
+
+def digests_of(row: PlanRow, config: PrepConfig, identity: CodecIdentity = IDENTITY) -> tuple[str, ...]:
+    target = Target(identity.sample_rate, identity.channels, config.audio)
+    return stream_digests(audio_digests(row, config, target), identity)
 
 
 def planned(**settings: object) -> tuple[PlanRow, PrepConfig]:
@@ -26,16 +32,17 @@ def planned(**settings: object) -> tuple[PlanRow, PrepConfig]:
 
 def test_each_stream_has_a_digest_of_its_own() -> None:
     row, config = planned()
-    digests = stream_digests(row, config, IDENTITY)
+    digests = digests_of(row, config)
     assert len(set(digests)) == len(digests) == len(row.stems) + len(row.mixes)
-    assert stream_digests(row, config, IDENTITY) == digests
-    assert not set(stream_digests(row, config, replace(IDENTITY, weights="other"))) & set(digests)
+    assert digests_of(row, config) == digests
+    for other in (replace(IDENTITY, weights="other"), replace(IDENTITY, dtype="bfloat16")):
+        assert not set(digests_of(row, config, other)) & set(digests)
 
 
 def test_a_stem_reaches_the_mixes_that_hold_it_and_no_other() -> None:
     row, config = planned()
-    before = stream_digests(row, config, IDENTITY)
-    after = stream_digests(replace(row, digests=(("other",), *row.digests[1:])), config, IDENTITY)
+    before = digests_of(row, config)
+    after = digests_of(replace(row, digests=(("other",), *row.digests[1:])), config)
     members = [*((i,) for i in range(4)), *row.mixes]
     assert [a != b for a, b in zip(before, after, strict=True)] == [0 in each for each in members]
 
@@ -51,7 +58,7 @@ def test_a_stem_reaches_the_mixes_that_hold_it_and_no_other() -> None:
 )
 def test_settings_reach_what_they_decide(settings: dict[str, object], stems: bool, mixes: bool) -> None:
     (row, config), (other_row, other_config) = planned(), planned(**settings)
-    before, after = stream_digests(row, config, IDENTITY), stream_digests(other_row, other_config, IDENTITY)
+    before, after = digests_of(row, config), digests_of(other_row, other_config)
     assert (before[:4] != after[:4], before[4:] != after[4:]) == (stems, mixes)
 
 
@@ -59,7 +66,7 @@ def test_the_order_of_summing_is_part_of_a_mix() -> None:
     """Float sums depend on it, in their last bits."""
     row, config = planned(mixing=Mixing(size_law="all"))
     swapped = replace(row, digests=row.digests[::-1], mixes=row.mixes[::-1], offsets_db=row.offsets_db[::-1])
-    assert set(stream_digests(row, config, IDENTITY)[4:]).isdisjoint(stream_digests(swapped, config, IDENTITY)[4:])
+    assert set(digests_of(row, config)[4:]).isdisjoint(digests_of(swapped, config)[4:])
 
 
 def test_one_gain_for_all_hangs_on_which_stems_are_drums(tmp_path: Path, codec: str) -> None:

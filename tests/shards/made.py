@@ -45,9 +45,8 @@ def example(name: str, stems: int = 3, mixes: int = 2, frames: int = 12, split: 
     latents = rng.normal(0.5, 2.0, (rows, frames, DIM)).astype(np.float16)
     decibels = rng.uniform(-120, 0, (rows, levels)).astype(np.float16)
     sources = {f"S{i:02d}": f"digest-{i}" for i in range(stems)}
-    return Example(
-        name, meta, latents[:stems], latents[stems:], decibels, sources, tuple(f"stream-{i}" for i in range(rows))
-    )
+    streams, audio = (tuple(f"{what}-{i}" for i in range(rows)) for what in ("stream", "audio"))
+    return Example(name, meta, latents[:stems], latents[stems:], decibels, sources, streams, audio)
 
 
 def dataset(out: Path) -> list[Example]:

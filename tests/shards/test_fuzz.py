@@ -44,7 +44,7 @@ ODD = [
 
 READERS: list[Callable[[shards.Record], Any]] = [
     lambda record: (record.id, record.sources, record.meta),
-    *(lambda record, name=name: np.asarray(record[name]).sum() for name in ("stems", "mixes", "levels")),
+    *(lambda record, name=name: np.asarray(record[name]).tobytes() for name in ("stems", "mixes", "levels")),
     lambda record: record["mixes"][-1, 0:3] if len(record["mixes"]) else None,
     lambda record: [row[::2] for row in record["stems"]],
 ]

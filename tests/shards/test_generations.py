@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from shards import ShardError, current, set_current
+from shards import ShardError, current, history, roll_back, set_current
 from shards.generations import atomic
 
 
@@ -35,3 +35,18 @@ def test_current_is_swapped_to_a_complete_generation(tmp_path: Path) -> None:
 def test_no_current(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="has no live generation"):
         current(tmp_path)
+
+
+def test_back_to_what_was_live_before(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "b"):
+        (tmp_path / "generations" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "generations" / name / "dataset.json").write_text("{}")
+        set_current(tmp_path, name)
+    assert history(tmp_path) == ["b", "c", "a"]
+    (tmp_path / "generations" / "c" / "dataset.json").unlink()  # pruned: passed over
+    assert roll_back(tmp_path) == "a" == current(tmp_path)
+    with pytest.raises(ShardError, match="no generation that was live before a, so nothing to go back to"):
+        roll_back(tmp_path)
+    set_current(tmp_path, "b")
+    assert history(tmp_path) == ["b", "a"]
+    assert roll_back(tmp_path) == "a"

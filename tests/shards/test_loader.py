@@ -1,19 +1,24 @@
-import threading
+import json
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards import Loader, ShardError
+from shards import Loader, Mixture, Order, ShardError, Shuffle, Windows
+from shards.loader import Seat, generator
 
 Draw = tuple[int, float]
 
 
-def make(size: int = 23, batch_size: int = 3, rank: int = 0, world: int = 1, seed: int = 5) -> Loader[Draw, list[Draw]]:
-    return Loader(size, batch_size, lambda index, rng: (index, rng.random()), list, seed, rank, world)
+def make(
+    size: int = 23, batch_size: int = 3, rank: int = 0, world: int = 1, seed: int = 5, **more: Any
+) -> Loader[Draw, list[Draw]]:
+    draw = lambda index, rng: (index, rng.random())  # noqa: E731
+    return Loader(size, batch_size, draw, list, seed, rank=rank, world=world, **more)
 
 
 def take(loader: Loader[Draw, list[Draw]], steps: int) -> list[list[Draw]]:
@@ -23,7 +28,7 @@ def take(loader: Loader[Draw, list[Draw]], steps: int) -> list[list[Draw]]:
     return taken
 
 
-def together(size: int, batch_size: int, world: int, steps: int, state: dict[str, int] | None = None) -> list[Draw]:
+def together(size: int, batch_size: int, world: int, steps: int, state: dict[str, Any] | None = None) -> list[Draw]:
     """What all ranks draw in `steps` steps, in the order of the global batches."""
     loaders = [make(size, batch_size, rank, world) for rank in range(world)]
     for loader in loaders:
@@ -90,107 +95,149 @@ def test_state_counts_what_was_handed_out_not_what_was_drawn_ahead() -> None:
     batches = iter(loader)
     next(batches)
     next(batches)
-    assert loader.state_dict() == {"seed": 5, "size": 23, "epoch": 0, "position": 6}
+    assert loader.state_dict() == {"seed": 5, "taken": 6, "order": "shuffle of 23 indices"}
     for _ in range(6):
         next(batches)
     assert (loader.epoch, loader.position) == (1, 1)
     batches.close()  # type: ignore[attr-defined]
 
 
+def test_a_state_is_small_and_survives_json() -> None:
+    windows = Windows([5, 0, 9] * 1000, 3)
+    order = Mixture([windows, Shuffle(40), Mixture([Shuffle(3), windows], [1, 2])] * 30, [3, 2, 1] * 30)
+    loader = Loader(order, 4, lambda index, rng: (index, rng.random()), list, 5, rank=0, world=1)
+    take(loader, 3)
+    text = json.dumps(loader.state_dict())
+    assert len(text) < 400
+    resumed = Loader(order, 4, lambda index, rng: (index, rng.random()), list, 5, rank=0, world=1)
+    resumed.load_state_dict(json.loads(text))
+    assert take(resumed, 2) == take(loader, 2)
+
+
+@pytest.mark.parametrize(("size", "batch_size", "world", "epochs", "steps"), [
+    (23, 3, 1, 1, 8), (24, 3, 1, 1, 8), (23, 3, 4, 2, 4), (23, 23, 1, 3, 3), (24, 2, 4, 3, 9),
+])  # fmt: skip
+def test_steps_are_decided_before_the_first(size: int, batch_size: int, world: int, epochs: int, steps: int) -> None:
+    loaders = [make(size, batch_size, rank, world, epochs=epochs) for rank in range(world)]
+    assert {len(loader) for loader in loaders} == {steps}
+    ranks = [list(loader) for loader in loaders]
+    assert {len(batches) for batches in ranks} == {steps} and {len(loader) for loader in loaders} == {0}
+    assert all(list(loader) == [] for loader in loaders)
+    indices = [index for step in range(steps) for batches in ranks for index, _ in batches[step]]
+    assert sorted(indices[: epochs * size]) == sorted(list(range(size)) * epochs)
+
+
+def test_a_state_is_taken_up_also_in_the_middle() -> None:
+    loader, whole = make(), take(make(), 6)
+    start = loader.state_dict()
+    take(loader, 4)
+    loader.load_state_dict(start)
+    assert loader.state_dict() == start and take(loader, 6) == whole
+
+
+def test_a_resumed_loader_has_the_steps_still_to_do() -> None:
+    loader = make(epochs=2)
+    assert len(loader) == 16
+    take(loader, 5)
+    assert len(loader) == 11
+    other = make(batch_size=2, world=2, rank=1, epochs=2)  # 46 - 15 = 31 to go, 4 a step
+    other.load_state_dict(loader.state_dict())
+    assert len(other) == 8 == len(list(other))
+
+
+def test_nothing_is_drawn_beyond_the_last_step() -> None:
+    drawn: list[int] = []
+    loader = Loader(10, 5, lambda index, rng: drawn.append(index), list, 5, rank=0, world=1, epochs=1, ahead=8)
+    assert len(list(loader)) == 2 and len(drawn) == 10
+
+
+def test_without_epochs_there_is_no_length() -> None:
+    with pytest.raises(TypeError, match="has no end, so no length; give it epochs"):
+        len(make())
+
+
+def test_loaders_of_a_rank_take_turns() -> None:
+    whole = take(make(epochs=3), 23)
+    turns = [make(loader=loader, loaders=3, epochs=3) for loader in range(3)]
+    assert [len(loader) for loader in turns] == [8, 8, 7]
+    batches = [iter(loader) for loader in turns]
+    states = []
+    for step in range(23):
+        assert next(batches[step % 3]) == whole[step]
+        states.append(turns[step % 3].state_dict())
+    assert [state["taken"] for state in states] == list(range(3, 70, 3))
+    assert [next(iterator, None) for iterator in batches] == [None] * 3
+
+
+@pytest.mark.parametrize("seed", [0, 5, 2**64 - 1])
+def test_a_seat_gives_the_numbers_of_a_new_generator(seed: int) -> None:
+    seat = Seat(seed)
+    for epoch, index in [(0, 0), (3, 2**62), (2**40, 7), (0, 1), (0, 0)]:
+        found, fresh = seat.at(epoch, index), generator(seed, epoch, index)
+        for rng in (found, fresh):
+            rng.random(3)  # leaves part of a block of four
+        assert found.random() == fresh.random()
+        found, fresh = seat.at(epoch, index), generator(seed, epoch, index)
+        half = [rng.integers(2**32, dtype=np.uint32) for rng in (found, fresh)]  # leaves half a word
+        assert half[0] == half[1] and found.bit_generator.state["has_uint32"] == 1
+        found = seat.at(epoch, index + 1)
+        fresh = generator(seed, epoch, index + 1)
+        assert str(found.bit_generator.state) == str(fresh.bit_generator.state)
+        assert np.array_equal(found.integers(9, size=5, dtype=np.uint32), fresh.integers(9, size=5, dtype=np.uint32))
+        assert np.array_equal(found.standard_normal(50), fresh.standard_normal(50))
+
+
 def test_too_few_indices() -> None:
     with pytest.raises(
-        ShardError, match=r"7 indices are too few for one step of 4 ranks with batch_size 2 \(8\); lower"
+        ShardError,
+        match=r"7 indices are too few for one step of 4 ranks with batch_size 2 \(8\); lower batch_size to at most 1",
     ):
         make(size=7, batch_size=2, world=4)
+    with pytest.raises(ShardError, match=r"3 indices are .* of 4 ranks .*; use at most 3 ranks, or add data"):
+        make(size=3, batch_size=1, world=4)
     make(size=8, batch_size=2, world=4)
 
 
-@pytest.mark.parametrize("setting", [{"batch_size": 0}, {"rank": 2, "world": 2}, {"rank": -1}, {"seed": -1}])
-def test_impossible_settings(setting: dict[str, int]) -> None:
-    with pytest.raises(ShardError, match="must be at least 1, rank in 0 … world - 1"):
+@pytest.mark.parametrize(("setting", "message"), [
+    ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+    ({"rank": 2, "world": 2}, "rank is 2; it must be in 0 … world - 1, and world is 2"),
+    ({"rank": -1}, "rank is -1"),
+    ({"loader": 1}, "loader is 1; it must be in 0 … loaders - 1, and loaders is 1"),
+    ({"loaders": 0}, "loaders is 0"),
+    ({"epochs": 0}, "epochs is 0"),
+    ({"ahead": 0}, "ahead is 0"),
+    ({"seed": -1}, "seed is -1; it must be in"),
+])  # fmt: skip
+def test_impossible_settings(setting: dict[str, int], message: str) -> None:
+    with pytest.raises(ShardError, match=message):
         make(**setting)
 
 
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"seed": 6, "size": 23, "epoch": 0, "position": 0}, "of seed 6 and 23 indices, this loader has seed 5 and 23"),
-        ({"seed": 5, "size": 24, "epoch": 0, "position": 0}, "of seed 5 and 24 indices"),
-        ({"seed": 5, "size": 23, "epoch": 0, "position": 23}, "epoch 0 and position 23"),
-        ({"seed": 5, "size": 23, "epoch": 0}, "lacks seed, size, epoch or position"),
+        ({"seed": 6}, "of seed 6 and order 'shuffle of 23 indices', this loader has seed 5 and order 'shuffle of 23"),
+        (
+            {"order": "shuffle of 24 indices"},
+            "order 'shuffle of 24 indices', this loader has seed 5 and order 'shuffle",
+        ),
+        ({"taken": -1}, "must have seed, taken and order: start anew"),
+        ({"taken": 2.5}, "must have seed, taken and order"),
+        ({"order": None}, "must have seed, taken and order"),
     ],
 )
-def test_a_state_of_something_else(state: dict[str, int], message: str) -> None:
+def test_a_state_of_something_else(state: dict[str, Any], message: str) -> None:
     with pytest.raises(ShardError, match=message):
-        make().load_state_dict(state)
+        make().load_state_dict(make().state_dict() | state)
 
 
-def test_a_draw_that_raises_surfaces_in_the_consumer() -> None:
-    order = [draw[0] for batch in take(make(), 7) for draw in batch]
+def test_a_state_of_other_windows_or_weights() -> None:
+    def load(saved: Order, order: Order) -> None:
+        loaders = [Loader(given, 1, lambda index, rng: index, list, 5, rank=0, world=1) for given in (saved, order)]
+        loaders[1].load_state_dict(loaders[0].state_dict())
 
-    def draw(index: int, rng: np.random.Generator) -> int:
-        if index == order[7]:
-            raise OSError("the disk went away")
-        return index
-
-    loader = Loader(23, 3, draw, list, 5)
-    batches = iter(loader)
-    assert [next(batches), next(batches)] == [order[:3], order[3:6]]
-    with pytest.raises(OSError, match="went away") as caught:
-        next(batches)
-    assert f"while drawing index {order[7]} of epoch 0, seed 5" in caught.value.__notes__
-    assert loader.position == 6
-    assert not _threads()
-
-
-def test_a_collate_that_raises_surfaces_too() -> None:
-    def collate(draws: list[Draw]) -> None:
-        raise ValueError("ragged")
-
-    with pytest.raises(ValueError, match="ragged"):
-        next(iter(Loader(23, 3, lambda index, rng: (index, 0.0), collate, 5)))
-
-
-def _threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "loader"]
-
-
-def test_the_thread_ends_with_the_iterator() -> None:
-    loader = make()
-    batches = iter(loader)
-    next(batches)
-    assert len(_threads()) == 1
-    batches.close()  # type: ignore[attr-defined]
-    assert not _threads()
-    for _ in loader:
-        break
-    assert not _threads()
-
-
-def test_one_iteration_at_a_time() -> None:
-    loader = make()
-    batches = iter(loader)
-    next(batches)
-    with pytest.raises(ShardError, match="is being iterated; close that iterator"):
-        next(iter(loader))
-    with pytest.raises(ShardError, match="is being iterated"):
-        loader.load_state_dict(loader.state_dict())
-    batches.close()  # type: ignore[attr-defined]
-    assert len(take(loader, 2)) == 2
-
-
-def test_no_more_than_ahead_batches_wait() -> None:
-    drawn: list[int] = []
-    third = threading.Event()
-
-    def draw(index: int, rng: np.random.Generator) -> int:
-        drawn.append(index)
-        if len(drawn) == 5:
-            third.set()
-        return index
-
-    batches = iter(Loader(100, 1, draw, list, 5, ahead=3))
-    next(batches)
-    assert third.wait(5)  # one handed out, three in the queue, one in hand
-    batches.close()  # type: ignore[attr-defined]
-    assert len(drawn) == 5
+    load(Windows([5, 6], 1), Windows([5, 6], 1, fetch=print))
+    with pytest.raises(ShardError, match=r"order 'windows of 1 of 2 shards, 11 .* and order 'windows of 2 of 2 shards"):
+        load(Windows([5, 6], 1), Windows([5, 6], 2))
+    with pytest.raises(ShardError, match=r"order 'mixture of 2 orders, 11 .* and order 'mixture of 2 orders, 11 "):
+        load(Mixture([Shuffle(5), Shuffle(6)], [1, 1]), Mixture([Shuffle(5), Shuffle(6)], [1, 2]))

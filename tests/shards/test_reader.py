@@ -1,7 +1,5 @@
 import hashlib
 import mmap
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import basic_indices
 
 import shards
-from shards import ShardError, shard_names, write_index, write_shard
+from shards import ShardError, write_index, write_shard
 from shards.index import seal, unseal
 from tests.shards.made import DIM, HEADER, dataset, example
 
@@ -257,21 +255,3 @@ def test_names_that_no_example_has(out: Path) -> None:
         shards.open(out)[0]["stem"]
     with pytest.raises(IndexError):
         shards.open(out)[0]["stems"][3, 0:1]
-
-
-def test_more_shards_than_a_process_may_have_open(tmp_path: Path) -> None:
-    names = shard_names("train", 40)
-    for number, name in enumerate(names):
-        write_shard(tmp_path / name, [example(f"a{number}")], {})
-    write_index(tmp_path, HEADER, {"train": names})
-    code = (
-        "import resource, sys, shards, shards.shard\n"
-        "shards.shard._MOST_OPEN = 8\n"
-        "opened = shards.open(sys.argv[1])\n"
-        "soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
-        "resource.setrlimit(resource.RLIMIT_NOFILE, (24, hard))\n"
-        "first = [record['stems'][0].copy() for record in opened]\n"
-        "again = [record['stems'][0].copy() for record in opened]\n"
-        "assert all((a == b).all() for a, b in zip(first[:4], again[:4]))\n"
-    )
-    subprocess.run([sys.executable, "-c", code, tmp_path], check=True)

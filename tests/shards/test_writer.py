@@ -53,7 +53,7 @@ def test_the_receipt_tells_where_and_what(tmp_path: Path) -> None:
     offset, size = entry.members["json"]
     assert json.loads(data[offset : offset + size]) == long.meta
     assert entry.shapes == {"stems.npy": (3, 2000, DIM), "mixes.npy": (2, 2000, DIM), "levels.npy": (5, 10000)}
-    assert (entry.sources, entry.streams) == (long.sources, long.streams)
+    assert (entry.sources, entry.streams, entry.audio) == (long.sources, long.streams, long.audio)
     assert read_receipt(path) == receipt == read_receipt(path.with_suffix(".json"))
     on_disk = json.loads(path.with_suffix(".json").read_text())
     assert on_disk == receipt.to_json() and on_disk["format"] == 3
@@ -111,7 +111,7 @@ BAD = {
     "true for int": (_with_meta(n_mixes=True), "n_mixes is True"),
     "few programs": (_with_meta(programs=[0]), "programs has 1 rows; n_stems 3"),
     "few gains": (_with_meta(gains_db=[0.0]), "a row for each of the 5 streams"),
-    "few digests": (replace(example("a"), streams=("one",)), "streams has 1 digests; it needs one for each of the 5"),
+    "few digests": (replace(example("a"), streams=("one",)), "streams and audio need a digest for each of the 5"),
     "another split": (_with_meta(split="test"), "of split test; the shard is of split train"),
     "another id": (_with_meta(id="b"), "its json says id b"),
     "stems' members": (_with_meta(members=[[0], [2], [1], [0, 1], [0, 1]]), r"must begin with the stems' own rows"),

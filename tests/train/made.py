@@ -94,7 +94,7 @@ def example(
     levels = np.full((rows, count), -20.0) if levels is None else levels
     sixteen = latents.astype(np.float16)
     streams = tuple(f"{name}-{row}" for row in range(rows))
-    return Example(name, meta, sixteen[:stems], sixteen[stems:], levels.astype(np.float16), {}, streams)
+    return Example(name, meta, sixteen[:stems], sixteen[stems:], levels.astype(np.float16), {}, streams, streams)
 
 
 def allowed(rows: Any = (), **changes: list[str]) -> dict[str, Any]:

@@ -105,3 +105,15 @@ def test_songs_of_two_stems_have_no_mixes_and_can_be_trained_on(tmp_path: Path) 
 def test_a_dataset_without_pairs_says_why(tmp_path: Path, examples: list[Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         pairs_of(write(tmp_path, examples))
+
+
+def test_a_batch_is_pinned_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for pinning, which needs a GPU."""
+    pairs = pairs_of(songs(tmp_path / "out"))
+    batch = pairs.collate([pairs.draw(index, rng()) for index in range(3)])
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1000)
+    found = batch.pin_memory()
+    names = {name for name, value in vars(batch).items() if torch.is_tensor(value)}
+    assert names == {"mix", "target", "noise", "generator_class", "discriminator_class"}
+    assert all(torch.equal(getattr(found, name), getattr(batch, name) + 1000) for name in names)
+    assert found.redraws == batch.redraws and type(found) is type(batch)

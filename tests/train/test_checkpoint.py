@@ -25,7 +25,7 @@ def made() -> Checkpoint:
         mix_scale=scale,
         target_scale=scale,
         gamma=0.25,
-        loader={"seed": 0, "size": 9, "epoch": 1, "position": 2},
+        loader={"seed": 0, "taken": 11, "order": "shuffle of 9 indices"},
         generator=game.generator.state_dict(),
         average=game.average.state_dict(),
         discriminator=game.discriminator.state_dict(),

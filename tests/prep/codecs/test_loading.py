@@ -62,3 +62,23 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     save_codec(codec, tmp_path / "nan.safetensors")
     with pytest.raises(CodecError, match=r"NaN or infinity in wave_in.weight"):
         load_codec(f"causal={tmp_path / 'nan.safetensors'}")
+
+
+def test_bfloat16_is_another_codec(tmp_path: Path) -> None:
+    path = tmp_path / "codec.safetensors"
+    save_codec(small_codec(), path)
+    codec, half = load_codec(f"causal={path}"), load_codec(f"causal@bfloat16={path}")
+    assert (codec.identity.dtype, half.identity.dtype) == ("float32", "bfloat16")
+    assert codec.identity.digest != half.identity.digest and codec.identity.weights == half.identity.weights
+    audio = 0.1 * torch.randn(1, 2, 6 * codec.identity.hop, generator=torch.Generator().manual_seed(0))
+    whole = half.encode(audio)
+    assert whole.dtype == torch.float32
+    off = (whole - codec.encode(audio)).abs().max() / whole.abs().max()
+    assert 0 < off < 0.05
+    parts, state = [], half.encode_state(1)
+    for part in audio.split(2 * codec.identity.hop, dim=2):
+        latents, state = half.encode_step(part, state)
+        parts.append(latents)
+    assert (torch.cat(parts, dim=1) - whole).abs().max() / whole.abs().max() < 0.02
+    with pytest.raises(CodecError, match=r"asks for dtype 'float8'; there are float32 \(the default\) and bfloat16"):
+        load_codec("causal@float8")

@@ -1,0 +1,88 @@
+"""The commands of `prep` that look after a dataset: generations, their making, their going."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+PATH = click.Path(path_type=Path)
+workers_option = click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="cores")
+
+
+@click.command()
+@click.argument("data", type=PATH)
+@click.option("--codec", required=True, help="NAME or NAME=CHECKPOINT, such as causal=runs/codec/causal.safetensors.")
+@click.option("--root", type=PATH, required=True, help="The corpus that DATA was built from.")
+@workers_option
+def rebuild(data: Path, codec: str, root: Path, workers: int) -> None:
+    """Encode DATA's plan again with another codec, and make that the live generation."""
+    from prep.rebuild import rebuild as run
+
+    click.echo("\n".join(run(data, root, codec, workers).lines()))
+    click.echo(f"  back to the generation before: prep rollback {data}")
+
+
+@click.command()
+@click.argument("data", type=PATH)
+def rollback(data: Path) -> None:
+    """Make the generation live again that was so before."""
+    from shards import roll_back
+
+    click.echo(f"{data}: live is generation {roll_back(data)}")
+
+
+@click.command()
+@click.argument("data", type=PATH)
+@click.option("--prune", is_flag=True, help="Remove all but the live one and --keep others.")
+@click.option(
+    "--keep", type=click.IntRange(0), default=1, show_default=True, help="Of those that were live before, the last N."
+)
+def generations(data: Path, prune: bool, keep: int) -> None:
+    """List DATA's generations, the live one (*) first; with --prune, remove old and unfinished ones."""
+    from prep.generations import generations as found
+    from prep.generations import prune as remove
+
+    if prune:
+        removed = remove(data, keep)
+        freed = sum(each.own_bytes for each in removed) / 1e6
+        click.echo(f"{len(removed)} generations removed, {freed:.1f} MB freed")
+    click.echo("\n".join(each.line() for each in found(data)))
+
+
+@click.command()
+@click.argument("data", type=PATH)
+@click.option("--root", type=PATH, help="The corpus that DATA was built from, to look for changes in it.")
+def status(data: Path, root: Path | None) -> None:
+    """Tell what of DATA is complete, stale (and why) or missing."""
+    from prep.sources.slakh import read_slakh
+    from prep.status import lines
+
+    click.echo("\n".join(lines(data, root, read_slakh(root)[0] if root else [])))
+
+
+@click.command()
+@click.argument("data", type=PATH)
+def finish(data: Path) -> None:
+    """Complete DATA when all parts of its build (`prep build --part`) have ended."""
+    from prep.build import complete
+
+    click.echo(f"{data}: complete; live is generation {complete(data)}")
+
+
+@click.command()
+@click.argument("data", type=PATH)
+@click.option("--repair", is_flag=True, help="Make again what is faulty in the live generation.")
+@click.option("--root", type=PATH, help="With --repair: the corpus that DATA was built from.")
+@workers_option
+def verify(data: Path, repair: bool, root: Path | None, workers: int) -> None:
+    """Hold all of DATA to its digests: a line for each fault, and exit code 1 where there is one."""
+    from prep.verify import verify as run
+
+    if not run(data, workers, repair, root):
+        sys.exit(1)
+
+
+COMMANDS = [rebuild, rollback, generations, status, finish, verify]
