@@ -153,7 +153,9 @@ def parse_receipt(data: bytes, where: str, tar: str) -> Receipt:
         receipt = _parse(value)
     except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError, RecursionError) as error:
         told = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise ShardError(f"{where} is not a valid receipt ({told[:200]}); delete it and {AGAIN}") from None
+        raise ShardError(
+            f"{where} is not a valid receipt ({' '.join(told.split())[:200]}); delete it and {AGAIN}"
+        ) from None
     if receipt.shard != tar:
         raise ShardError(f"{where} is the receipt of {receipt.shard}; put the right one back or {AGAIN}")
     return receipt
