@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import click
 from prep import cli_dataset
 from prep.cli_dataset import PATH, workers_option
 from prep.errors import PrepError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _Group(click.Group):
@@ -25,7 +28,9 @@ class _Group(click.Group):
         except (PrepError, ShardError) as error:
             raise click.ClickException(str(error)) from None
         except OSError as error:  # a folder without permission, a full disk
-            raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror or error}.") from None
+            mend = " Make room and run the same command again; what is finished stays." if error.errno in _FULL else ""
+            told = f"{error.filename or 'the system'}: {error.strerror or error}.{mend}"
+            raise click.ClickException(told) from None
         except KeyboardInterrupt:
             click.echo(
                 "Stopped. Finished shards and what was scanned stay; the same command goes on from there.", err=True

@@ -13,7 +13,7 @@ import numpy as np
 
 from shards.errors import ShardError
 from shards.generations import AGAIN, atomic
-from shards.receipt import FORMAT, ROLES, Receipt, dump_json, load_receipt, parse_json
+from shards.receipt import FORMAT, MOST, ROLES, SHARD, Receipt, dump_json, is_row, load_receipt, parse_json
 
 HEADER = ("generation", "plan", "codec", "latent_dtype", "levels_rate_hz", "classes", "config", "counts")
 _SEAL = b',\n "sha256": "%s"\n}\n'
@@ -63,16 +63,38 @@ def seal(index: Mapping[str, Any]) -> bytes:
 def unseal(data: bytes, where: str) -> dict[str, Any]:
     """The index that `seal` wrote. Raises ShardError where it is not whole, of another format, or was changed."""
     index = parse_json(data, where)
-    if index.get("format", FORMAT) != FORMAT:
-        raise ShardError(f"{where} has format {index['format']}; this program reads {FORMAT}: update it, or {AGAIN}")
+    found = index.get("format", FORMAT)
+    if found != FORMAT:
+        told = found if isinstance(found, int) and 0 <= found < 1000 else "none that is known"
+        raise ShardError(f"{where} has format {told}; this program reads {FORMAT}: update it, or {AGAIN}")
     missing = [key for key in ("format", *HEADER, "splits", "statistics", "sha256") if key not in index]
     if missing:
         raise ShardError(f"{where} lacks {', '.join(missing)}; delete it and {AGAIN}")
     head = data[: len(data) - len(_SEAL % bytes(64))]
     if data != head + _SEAL % hashlib.sha256(head).hexdigest().encode():
         raise ShardError(f"{where} is not as it was written (damaged, or edited by hand); copy it again or {AGAIN}")
+    if not _is_valid(index):
+        raise ShardError(f"{where} has no valid list of shards or no valid statistics; delete it and {AGAIN}")
     del index["sha256"]
     return index
+
+
+def _is_valid(index: dict[str, Any]) -> bool:
+    """Whether what readers rely on is of the right kind. Names of shards cannot climb out of the folder."""
+    try:
+        listed = [shard for split in index["splits"].values() for shard in split["shards"]]
+        shares = [share for split in index["statistics"].values() for share in (split[role] for role in ROLES)]
+        names = {shard["name"] for shard in listed if SHARD.fullmatch(shard["name"])}
+        rows = [row for share in shares for row in (share["mean"], share["std"])]
+        return (
+            len(names) == len(listed)
+            and all(type(shard[key]) is int for shard in listed for key in ("bytes", "examples"))
+            and all(0 < shard["examples"] < shard["bytes"] for shard in listed)
+            and all(type(share["frames"]) is int and share["frames"] >= 0 for share in shares)
+            and all(is_row(row, MOST) and len(row) == index["codec"]["dim"] for row in rows)
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
 
 
 def _check(receipts: Sequence[Receipt], dim: int) -> None:

@@ -24,6 +24,8 @@ DIGEST_BYTES = 8  # of each block's sha256, which are kept
 Digests = bytes
 # webdataset lower-cases keys and splits them at dots; 80 leaves room for a suffix in a plain ustar name of 100
 ID = re.compile(r"[a-z0-9_-]{1,80}")
+SHARD = re.compile(r"([a-z0-9_-]{1,80})-[0-9]{6}\.tar")
+MOST = 65504.0  # float16 ends there, and so does what a latent's mean or deviation can be
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,11 @@ def parse_receipt(data: bytes, where: str, tar: str) -> Receipt:
     value = parse_json(data, where)
     try:
         receipt = _parse(value)
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError, RecursionError) as error:
         told = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise ShardError(f"{where} is not a valid receipt ({told}); delete it and {AGAIN}") from None
+        raise ShardError(
+            f"{where} is not a valid receipt ({' '.join(told.split())[:200]}); delete it and {AGAIN}"
+        ) from None
     if receipt.shard != tar:
         raise ShardError(f"{where} is the receipt of {receipt.shard}; put the right one back or {AGAIN}")
     return receipt
@@ -204,7 +208,31 @@ def _parse(value: dict[str, Any]) -> Receipt:
     )
     if total < 0 or len(receipt.blocks) != DIGEST_BYTES * -(-total // BLOCK_BYTES):
         raise ValueError(f"{len(value['blocks'])} block digests for {total} bytes")
+    if not SHARD.fullmatch(receipt.shard):
+        raise ValueError(f"shard {receipt.shard[:60]!r}")
+    if len({entry.id for entry in receipt.examples}) < len(receipt.examples):
+        raise ValueError("an id comes twice")
+    _check_statistics(receipt)
     return receipt
+
+
+def _check_statistics(receipt: Receipt) -> None:
+    """Raises one of the errors that parse_receipt expects."""
+    dims = {entry.shapes["stems.npy"][-1] for entry in receipt.examples}
+    for role, name in zip(ROLES, ARRAYS[:2], strict=True):
+        share = receipt.statistics[role]
+        frames = sum(math.prod(entry.shapes[name][:2]) for entry in receipt.examples)
+        rows = [share["sum"], share["sum_sq"]]
+        if share["frames"] != frames or not all(is_row(row, frames * MOST**2) for row in rows):
+            raise ValueError(f"its statistics of {role} are not of {frames} frames")
+        dims |= {len(row) for row in rows}
+    if len(dims) != 1:
+        raise ValueError(f"latents and statistics of different dims {sorted(dims)}")
+
+
+def is_row(value: Any, most: float) -> bool:
+    """Whether it is a list of floats of no more than `most`, either way."""
+    return isinstance(value, list) and all(type(item) is float and abs(item) <= most for item in value)
 
 
 def _parse_entry(value: dict[str, Any], total: int) -> Entry:
@@ -222,6 +250,9 @@ def _parse_entry(value: dict[str, Any], total: int) -> Entry:
         right = len(shape) == (2 if name == "levels.npy" else 3) and shape[0] >= 0 and min(shape[1:]) > 0
         if not right or npy_size(shape) != members[name][1]:
             raise ValueError(f"{entry.id}.{name} has {members[name][1]} bytes, which is not shape {shape} in float16")
+    stems, mixes = shapes["stems.npy"], shapes["mixes.npy"]
+    if stems[1:] != mixes[1:] or not 1 <= stems[0] <= stems[0] + mixes[0] == shapes["levels.npy"][0]:
+        raise ValueError(f"{entry.id} has stems, mixes and levels of shapes {', '.join(map(str, shapes.values()))}")
     if {len(streams), len(audio)} != {shapes["levels.npy"][0]}:
         raise ValueError(f"{entry.id} has {len(streams)} streams and levels of shape {shapes['levels.npy']}")
     return entry

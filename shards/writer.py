@@ -5,21 +5,21 @@ Equal examples give equal bytes: ustar, members and JSON keys in a fixed order, 
 
 import io
 import math
-import re
+import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
 from shards.errors import ShardError
-from shards.generations import atomic
-from shards.receipt import ARRAYS, ID, ROLES, Entry, Receipt, digests, dump_json, npy_header
+from shards.generations import AGAIN, atomic
+from shards.receipt import ARRAYS, ID, ROLES, SHARD, Entry, Receipt, digests, dump_json, npy_header
 
-_SHARD = re.compile(r"([a-z0-9_-]+)-[0-9]{6}\.tar")
+T = TypeVar("T")
 # the json's keys in their order; [float] is a list of floats. One type a key and no empty list, because Hugging Face
 # `datasets` infers the types of all examples from the first five. (So it loads a dataset whose first five examples have
 # no mixes, while a later one has, only with streaming=True.)
@@ -66,28 +66,60 @@ def write_shard(path: Path, examples: Iterable[Example], fingerprint: dict[str, 
     """Writes `path` (`<split>-<6 digits>.tar`) and its receipt, or neither. `examples` are taken one at a time.
 
     The receipt is renamed into place last: where it is, its tar is whole. No examples: a receipt and no tar.
-    Raises ShardError for an example that is not of the format, and whatever `examples` raises.
+    Raises ShardError for an example that is not of the format or a disk that takes no more, and whatever `examples`
+    raises; an older shard is then still there and whole.
     """
-    named = _SHARD.fullmatch(path.name)
+    named = SHARD.fullmatch(path.name)
     if not named:
         raise ShardError(f"{path}: a shard is named <split>-<6 digits>.tar, such as train-000000.tar")
-    waiting = iter(examples)
-    first = next(waiting, None)
-    receipt_path = path.with_suffix(".json")
-    if first is None:
-        receipt_path.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        receipt = Receipt(path.name, *digests(io.BytesIO()), (), _Tally().to_json(), fingerprint, made_of)
-    else:
+    theirs: list[Exception] = []
+    checked = (_checked(path, named[1], example) for example in _noting(examples, theirs))
+    try:
+        return _written(path, checked, (fingerprint, made_of))
+    except OSError as error:
+        if error in theirs:
+            raise
+        raise ShardError(
+            f"{path} cannot be written ({error.strerror or error}); finished shards stay: "
+            f"make room or mend the disk and {AGAIN}"
+        ) from error
+
+
+def _noting(items: Iterable[T], raised: list[Exception]) -> Iterator[T]:
+    """`items`; what they raise is noted in `raised`, so that it is not taken for the disk's fault."""
+    try:
+        yield from items
+    except Exception as error:
+        raised.append(error)
+        raise
+
+
+def _written(path: Path, examples: Iterator[Example], said: tuple[dict[str, str], str]) -> Receipt:
+    """`said`: of the whole shard, by its caller."""
+    first, receipt_path = next(examples, None), path.with_suffix(".json")
+    with atomic(receipt_path) as beside:
+        if first is None:
+            receipt = Receipt(path.name, *digests(io.BytesIO()), (), _Tally().to_json(), *said)
+            beside.write(dump_json(receipt.to_json()))
+            _to_disk(beside)
+            receipt_path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            return receipt
         with atomic(path) as file:
             tally = _Tally()
-            checked = (_checked(path, named[1], example) for example in chain([first], waiting))
-            entries = tuple(_write_tar(file, checked, tally))
-            receipt = Receipt(path.name, *digests(file), entries, tally.to_json(), fingerprint, made_of)
+            entries = tuple(_write_tar(file, chain([first], examples), tally))
+            receipt = Receipt(path.name, *digests(file), entries, tally.to_json(), *said)
+            beside.write(dump_json(receipt.to_json()))
+            # From here on the disk is asked for nothing but names
+            _to_disk(file, beside)
             receipt_path.unlink(missing_ok=True)  # an older receipt must not vouch for the new tar
-    with atomic(receipt_path) as file:
-        file.write(dump_json(receipt.to_json()))
-    return receipt
+            return receipt
+
+
+def _to_disk(*files: BinaryIO) -> None:
+    for file in files:
+        file.flush()
+        os.fsync(file.fileno())
 
 
 class _Tally:

@@ -2,7 +2,6 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards import Example, Receipt, ShardError, finished, read_receipt, write_shard
+from shards import Example, ShardError, finished, read_receipt, write_shard
 from tests.shards.made import DIM, example
 
 
@@ -69,38 +68,6 @@ def test_statistics_are_the_sums_over_all_streams_frames(tmp_path: Path) -> None
     np.testing.assert_allclose(share["sum"], frames.sum(0), rtol=1e-12)
     np.testing.assert_allclose(share["sum_sq"], (frames**2).sum(0), rtol=1e-12)
     assert receipt.statistics["mix"]["frames"] == 2 * 12
-
-
-def test_a_failing_iterator_leaves_nothing(tmp_path: Path) -> None:
-    def failing() -> Iterator[Example]:
-        yield example("a")
-        raise RuntimeError("the codec fell over")
-
-    with pytest.raises(RuntimeError, match="fell over"):
-        write_shard(tmp_path / "train-000000.tar", failing(), {})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failing_iterator_leaves_the_older_shard_whole(tmp_path: Path) -> None:
-    path = tmp_path / "train-000000.tar"
-    receipt = write_shard(path, [example("a")], {})
-    with pytest.raises(ShardError):
-        write_shard(path, [example("b"), example("b")], {})
-    assert finished(path) == receipt
-    assert sorted(item.name for item in tmp_path.iterdir()) == ["train-000000.json", "train-000000.tar"]
-
-
-def test_a_crash_between_tar_and_receipt_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "train-000000.tar"
-    write_shard(path, [example("a")], {})
-
-    def crash(self: Receipt) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Receipt, "to_json", crash)
-    with pytest.raises(KeyboardInterrupt):
-        write_shard(path, [example("b")], {})
-    assert path.exists() and finished(path) is None
 
 
 def test_a_shard_of_nothing_is_a_receipt_without_a_tar(tmp_path: Path) -> None:
