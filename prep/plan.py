@@ -27,7 +27,7 @@ from prep.stages.augment import Augmentation, augmented_length, draw_heard, draw
 from prep.stages.mixing import Members, draw_mixes
 from shards import shard_of
 
-PLAN_VERSION = 2  # raise it when the same scan would be planned otherwise
+PLAN_VERSION = 3  # raise it when the same scan would be planned otherwise
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _offset_db(members: list[str], id: str, config: PrepConfig) -> float:
 def _shard_count(rows: list[PlanRow], config: PrepConfig, bytes_per_sample: float) -> int:
     """By size; depends on the total only, so that a few songs more move nothing until a shard is full."""
     total = sum((len(row.stems) + len(row.mixes)) * row.samples * bytes_per_sample for row in rows)
-    return max(1, round(total / (config.shards.size_mb * 1e6))) if rows else 0
+    return min(len(rows), max(1, round(total / (config.shards.size_mb * 1e6))))
 
 
 def plan_digest(rows: Sequence[PlanRow], config: PrepConfig) -> str:

@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 from shards.errors import ShardError
 
 AGAIN = "run the same `prep build` again"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def current(out: Path) -> str:
 
 def live(data: bytes, where: str) -> str:
     """The name that the file `current` holds. Raises ShardError."""
-    name = data.split(b"\n", 1)[0][:300].decode("utf-8", "replace").strip()
+    name = data.split(b"\n", 1)[0][:300].decode("utf-8", "replace")
     if not _NAME.fullmatch(name):
         raise ShardError(f"{where} holds {name[:60]!r}, which names no generation; {AGAIN}")
     return name

@@ -116,6 +116,6 @@ def test_nothing_to_build_says_what_most_files_are() -> None:
 
 def test_the_plan_is_readable(tmp_path: Path) -> None:
     plan = make_plan(song("a", 4), PrepConfig(), BYTES)
-    write_plan(plan, tmp_path / "plan.parquet")
+    write_plan(plan, tmp_path / "plan.parquet", {"generation": "g"})
     table = pd.read_parquet(tmp_path / "plan.parquet")
     assert list(table["id"]) == ["a"] and [tuple(m) for m in table["mixes"][0]] == list(plan.rows[0].mixes)
