@@ -35,21 +35,25 @@ Audio = NDArray[np.float32]
 @dataclass(frozen=True)
 class _Windows:
     vocoder_s: float
-    attack_s: float  # of the spectra in which attacks are looked for
-    past_s: float  # how far back the spectrum lies that they are held against
-    novel: float  # the share of the amplitude that has to be new
+    echo_s: float  # a rise this long after another one has to be the greater one
 
 
-# Tones need windows that tell the partials of a bass apart; hits may follow each other more closely than that
-_TONES = _Windows(vocoder_s=0.2, attack_s=0.046, past_s=0.024, novel=0.3)
-_DRUMS = _Windows(vocoder_s=0.06, attack_s=0.0116, past_s=0.012, novel=0.2)
+# Tones need windows that tell the partials of a bass apart, and such notes pulse; hits follow each other more closely
+_TONES = _Windows(vocoder_s=0.2, echo_s=0.036)
+_DRUMS = _Windows(vocoder_s=0.06, echo_s=0.015)
 
 _HOP_S = 0.003
-_LOUDEST_S = 0.18  # a spectrum is measured by the loudest so far, or beats would seem new each time
-_AUDIBLE = 1e-3  # of the loudest spectrum of all: -60 dB
+_WINDOW_S = 0.0116
+_BANDS = (0, 2, 4, 8, 16, 32, 64, 128)  # the first bins of octaves, 86 Hz each
+_RISE_HOPS = 3
+_NEAR_HOPS = 4
+_RISE_DB = 6.0  # of all bands together, beyond the greatest before
+_MOST_DB = 30.0  # of one band
+_BELOW_DB = 50.0  # what lies so far below the loudest band of the last 0.3 s is not heard
+_SILENT_DB = 60.0  # nor what lies so far below the loudest of all
+_HEARD_HOPS = 100
 _LONGEST_HOPS = 6667  # 20 s: a longer piece is cut where it is quietest, so that memory stays bounded
 _APART_HOPS = 3
-_NEARLY = 0.8
 _BLOCK_HOPS = 2048
 
 _LEAD_S = 0.006  # how far in front of an attack its piece starts
@@ -136,56 +140,50 @@ def _stretched(piece: Audio, length: int, vocoder: Signalsmith.Stretch, head: in
 def find_attacks(audio: Audio, rate: int, windows: _Windows) -> list[int]:
     """Where attacks are, in samples, rising; and where a piece without any is to be cut.
 
-    An attack is where much of a spectrum was not there shortly before, neither in its place nor beside it. It lies
-    where the level steps up: at the first hop where the step is nearly the largest, so rather early than late.
+    An attack is where the levels of octave bands rise, together and by more than they have just before: a low note's
+    single periods make them rise as well, again and again.
     """
     hop = max(1, round(_HOP_S * rate))
     if audio.shape[1] < hop:
         return []
-    novel, level = _novelty(audio, rate, hop, windows)
-    hops, near = len(novel), round(windows.past_s / _HOP_S)
-    peaks = np.flatnonzero((novel > windows.novel) & (novel == maximum_filter1d(novel, 2 * near + 1)))
-    # step[i] is that of hop i - near: the levels from it on less those before it, the nearest weighing most
-    weights = np.linspace(1, 0, near, endpoint=False)
-    padded = np.pad(level, (2 * near, 2 * near - 1))
-    step = np.correlate(padded, np.concatenate([-weights[::-1], weights]), "valid")
-    around = np.lib.stride_tricks.sliding_window_view(step, 2 * near + 1)[peaks]
-    attacks = peaks - near + np.argmax(around >= _NEARLY * around.max(axis=1, keepdims=True), axis=1)
+    levels = _levels_db(audio, rate, hop)
+    level = levels.max(axis=1)
+    heard = np.maximum(_largest(level, 0, _HEARD_HOPS) - _BELOW_DB, level.max() - _SILENT_DB)[:, None]
+    before = np.pad(levels, ((_RISE_HOPS, 0), (0, 0)), constant_values=-np.inf)[: len(levels)]
+    rise = np.clip(np.maximum(levels, heard) - np.maximum(before, heard), 0, _MOST_DB).sum(axis=1)
+    rise -= _largest(rise, _NEAR_HOPS, round(windows.echo_s / _HOP_S))
+    peaks = np.flatnonzero((rise > _RISE_DB) & (rise == maximum_filter1d(rise, 2 * _NEAR_HOPS + 1)))
     found = [0]
-    for at in (*sorted(attacks.tolist()), hops):
+    for at in (*(peaks - _RISE_HOPS // 2).tolist(), len(level)):
         while at - found[-1] > _LONGEST_HOPS:
             middle = found[-1] + _LONGEST_HOPS // 2
             found.append(middle + int(np.argmin(level[middle : found[-1] + _LONGEST_HOPS])))
         if at - found[-1] >= _APART_HOPS:
             found.append(at)
-    return [at * hop for at in found[1:] if at < hops]
+    return [at * hop for at in found[1:] if at < len(level)]
 
 
-def _novelty(audio: Audio, rate: int, hop: int, windows: _Windows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """For each whole hop: the share of its spectrum that is new, and its level."""
-    size = fft.next_fast_len(round(windows.attack_s * rate), real=True)
-    past = round(windows.past_s / _HOP_S)
+def _levels_db(audio: Audio, rate: int, hop: int) -> NDArray[np.float32]:
+    """Of each band around the middle of each whole hop: (hops, bands)."""
+    size = fft.next_fast_len(round(_WINDOW_S * rate), real=True)
+    bands = [first for first in _BANDS if first <= size // 2]
     window = signal.windows.hann(size, sym=False).astype(np.float32)
     hops = audio.shape[1] // hop
-    new, whole, level = np.zeros((3, hops), np.float32)
+    levels = np.empty((hops, len(bands)), np.float32)
     for start in range(0, hops, _BLOCK_HOPS):
         stop = min(start + _BLOCK_HOPS, hops)
-        first = (start - past) * hop + hop // 2 - size // 2
-        mono = _mono(audio, first, stop * hop + size)
-        frames = np.lib.stride_tricks.sliding_window_view(mono, size)[::hop][: stop - start + past]
+        mono = _mono(audio, start * hop + hop // 2 - size // 2, stop * hop + size)
+        frames = np.lib.stride_tricks.sliding_window_view(mono, size)[::hop][: stop - start]
         spectra: Audio = np.abs(fft.rfft(frames * window, axis=1))
-        before = maximum_filter1d(spectra[:-past], 3, axis=1)
-        new[start:stop] = np.maximum(spectra[past:] - before, 0).sum(axis=1)
-        whole[start:stop] = spectra[past:].sum(axis=1)
-        here = mono[start * hop - first : stop * hop - first]
-        level[start:stop] = np.sqrt(np.square(here).reshape(-1, hop).mean(axis=1))
-    loudest = _loudest_until(whole, round(_LOUDEST_S / _HOP_S))
-    return new / np.maximum(loudest, _AUDIBLE * whole.max(initial=0) + 1e-30), level
+        levels[start:stop] = np.add.reduceat(np.square(spectra), bands, axis=1)
+    return 10 * np.log10(levels + np.float32(1e-30))
 
 
-def _loudest_until(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """The largest of each value and the `count` before it."""
-    return np.lib.stride_tricks.sliding_window_view(np.pad(values, (count, 0)), count + 1).max(axis=1)
+def _largest(values: NDArray[np.float32], nearest: int, farthest: int) -> NDArray[np.float32]:
+    """Of each value's predecessors, the `nearest` to the `farthest` before it."""
+    padded = np.pad(values, (farthest, 0), constant_values=values.min())
+    windows = np.lib.stride_tricks.sliding_window_view(padded, farthest - nearest + 1)
+    return windows[: len(values)].max(axis=1)
 
 
 def _mono(audio: Audio, first: int, last: int) -> Audio:
