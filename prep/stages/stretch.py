@@ -47,7 +47,7 @@ _WINDOW_S = 0.0116
 _BANDS = (0, 2, 4, 8, 16, 32, 64, 128)  # the first bins of octaves, 86 Hz each
 _RISE_HOPS = 3
 _NEAR_HOPS = 4
-_RISE_DB = 6.0  # of all bands together, beyond the greatest before
+_RISE_DB = 9.0  # of all bands together, beyond the greatest before
 _MOST_DB = 30.0  # of one band
 _BELOW_DB = 50.0  # what lies so far below the loudest band of the last 0.3 s is not heard
 _SILENT_DB = 60.0  # nor what lies so far below the loudest of all
@@ -56,9 +56,9 @@ _LONGEST_HOPS = 6667  # 20 s: a longer piece is cut where it is quietest, so tha
 _APART_HOPS = 3
 _BLOCK_HOPS = 2048
 
-_LEAD_S = 0.006  # how far in front of an attack its piece starts
-_HEAD_S = 0.04  # the copy: its first half alone, its second fading into the stretched piece
-_FADE_S = 0.005  # from one piece into the next, over where the next one starts
+_LEAD_S = 0.012  # how far in front of an attack its piece starts, having come in over as long
+_HEAD_S = 0.04  # the copy, which then fades into the stretched piece
+_ALONE_S = 0.02  # how long it stands alone
 
 
 def stretched_length(samples: int, speed: float) -> int:
@@ -104,26 +104,30 @@ def _resampled(pieces: Iterator[Audio], ratio: float, channels: int) -> Iterator
 
 def _pieces(audio: Audio, rate: int, speed: float, windows: _Windows) -> Iterator[Audio]:
     """The whole, stretched, piece after piece; at most ceil(samples / speed) samples."""
-    samples, lead = audio.shape[1], round(_LEAD_S * rate)
-    starts = [0, *(at - lead for at in find_attacks(audio, rate, windows)), samples]
+    samples = audio.shape[1]
+    attacks = np.array([0, *find_attacks(audio, rate, windows)])
+    # Shorter where attacks are close, or one would lie in the next one's lead
+    leads = np.minimum(round(_LEAD_S * rate), np.diff(attacks) // max(3, 2 * speed)).astype(int).tolist()
     # Each attack is put exactly where the factor has it, and the lead in front of it is as long as before
-    places = [0, *(max(0, round((start + lead) / speed) - lead) for start in starts[1:-1]), math.ceil(samples / speed)]
+    places = [round(at / speed) - lead for at, lead in zip(attacks[1:].tolist(), leads, strict=True)]
+    starts = [0, *(attacks[1:] - leads).tolist(), samples]
     vocoder = Signalsmith.Stretch(0)
     vocoder.configure(audio.shape[0], round(windows.vocoder_s * rate), round(windows.vocoder_s * rate / 4))
     vocoder.setTimeFactor(speed)
     pending = np.zeros((audio.shape[0], 0), np.float32)
-    for (start, end), (place, until) in zip(pairwise(starts), pairwise(places), strict=True):
-        fade = min(round(_FADE_S * rate), pending.shape[1], start)
+    spans = zip(pairwise(starts), pairwise([0, *places, math.ceil(samples / speed)]), [0, *leads], strict=True)
+    for (start, end), (place, until), lead in spans:
+        fade = min(lead, pending.shape[1], start)
         piece = audio[:, start - fade : end]
         rising = np.linspace(0, 1, fade, endpoint=False, dtype=np.float32)
         before = pending[:, pending.shape[1] - fade :]
         before += rising * (piece[:, :fade] - before)
         yield pending
-        pending = _stretched(piece[:, fade:], until - place, vocoder, round(_HEAD_S * rate))
+        pending = _stretched(piece[:, fade:], until - place, vocoder, rate)
     yield pending
 
 
-def _stretched(piece: Audio, length: int, vocoder: Signalsmith.Stretch, head: int) -> Audio:
+def _stretched(piece: Audio, length: int, vocoder: Signalsmith.Stretch, rate: int) -> Audio:
     # Mirrored at its end, but not so far that its attack came back; zeros would pull the end down by 8 dB
     beyond = min(vocoder.blockSamples() // 2, piece.shape[1] // 2)
     # The vocoder takes whatever memory it is given for rows of samples
@@ -131,9 +135,9 @@ def _stretched(piece: Audio, length: int, vocoder: Signalsmith.Stretch, head: in
     body = np.asarray(vocoder.process(mirrored))[:, :length]
     body = np.pad(body, ((0, 0), (0, length - body.shape[1])))
     # The copy ends before the next attack, which would sound twice
-    copied = min(head, length, piece.shape[1])
-    falling = np.clip(np.linspace(2, 0, copied, dtype=np.float32), 0, 1)
-    body[:, :copied] += falling * (piece[:, :copied] - body[:, :copied])
+    copied = min(round(_HEAD_S * rate), length, piece.shape[1])
+    falling = np.arange(copied, 0, -1, dtype=np.float32) / max(copied - round(_ALONE_S * rate), copied // 4, 1)
+    body[:, :copied] += np.minimum(falling, 1) * (piece[:, :copied] - body[:, :copied])
     return body
 
 
@@ -148,10 +152,11 @@ def find_attacks(audio: Audio, rate: int, windows: _Windows) -> list[int]:
         return []
     levels = _levels_db(audio, rate, hop)
     level = levels.max(axis=1)
+    echo_hops = round(windows.echo_s / _HOP_S)
     heard = np.maximum(_largest(level, 0, _HEARD_HOPS) - _BELOW_DB, level.max() - _SILENT_DB)[:, None]
-    before = np.pad(levels, ((_RISE_HOPS, 0), (0, 0)), constant_values=-np.inf)[: len(levels)]
-    rise = np.clip(np.maximum(levels, heard) - np.maximum(before, heard), 0, _MOST_DB).sum(axis=1)
-    rise -= _largest(rise, _NEAR_HOPS, round(windows.echo_s / _HOP_S))
+    rise = _rise(levels, heard)
+    rise = np.maximum(rise - _largest(rise, _NEAR_HOPS, echo_hops), 0)
+    rise += _rise(levels, np.maximum(heard, _largest(levels, _NEAR_HOPS, echo_hops + _RISE_HOPS)))
     peaks = np.flatnonzero((rise > _RISE_DB) & (rise == maximum_filter1d(rise, 2 * _NEAR_HOPS + 1)))
     found = [0]
     for at in (*(peaks - _RISE_HOPS // 2).tolist(), len(level)):
@@ -161,6 +166,12 @@ def find_attacks(audio: Audio, rate: int, windows: _Windows) -> list[int]:
         if at - found[-1] >= _APART_HOPS:
             found.append(at)
     return [at * hop for at in found[1:] if at < len(level)]
+
+
+def _rise(levels: NDArray[np.float32], floor: NDArray[np.float32]) -> NDArray[np.float32]:
+    """By how much the bands rise within `_RISE_HOPS`, above the floor."""
+    before = np.pad(levels, ((_RISE_HOPS, 0), (0, 0)), constant_values=-np.inf)[: len(levels)]
+    return np.clip(np.maximum(levels, floor) - np.maximum(before, floor), 0, _MOST_DB).sum(axis=1)
 
 
 def _levels_db(audio: Audio, rate: int, hop: int) -> NDArray[np.float32]:
@@ -181,9 +192,9 @@ def _levels_db(audio: Audio, rate: int, hop: int) -> NDArray[np.float32]:
 
 def _largest(values: NDArray[np.float32], nearest: int, farthest: int) -> NDArray[np.float32]:
     """Of each value's predecessors, the `nearest` to the `farthest` before it."""
-    padded = np.pad(values, (farthest, 0), constant_values=values.min())
-    windows = np.lib.stride_tricks.sliding_window_view(padded, farthest - nearest + 1)
-    return windows[: len(values)].max(axis=1)
+    padded = np.pad(values, [(farthest, 0)] + [(0, 0)] * (values.ndim - 1), constant_values=values.min())
+    windows = np.lib.stride_tricks.sliding_window_view(padded, farthest - nearest + 1, axis=0)
+    return windows[: len(values)].max(axis=-1)
 
 
 def _mono(audio: Audio, first: int, last: int) -> Audio:
