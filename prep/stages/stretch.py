@@ -154,9 +154,10 @@ def find_attacks(audio: Audio, rate: int, windows: _Windows) -> list[int]:
     level = levels.max(axis=1)
     echo_hops = round(windows.echo_s / _HOP_S)
     heard = np.maximum(_largest(level, 0, _HEARD_HOPS) - _BELOW_DB, level.max() - _SILENT_DB)[:, None]
-    rise = _rise(levels, heard)
-    rise = np.maximum(rise - _largest(rise, _NEAR_HOPS, echo_hops), 0)
-    rise += _rise(levels, np.maximum(heard, _largest(levels, _NEAR_HOPS, echo_hops + _RISE_HOPS)))
+    loudest = np.maximum(heard, _largest(levels, _NEAR_HOPS, echo_hops + _RISE_HOPS))
+    # What rises at all finds a note struck again as loud; what rises above all before, one that takes over from another
+    rises = [_rise(levels, floor) for floor in (heard, loudest)]
+    rise = sum(np.maximum(each - _largest(each, _NEAR_HOPS, echo_hops), 0) for each in rises)
     peaks = np.flatnonzero((rise > _RISE_DB) & (rise == maximum_filter1d(rise, 2 * _NEAR_HOPS + 1)))
     found = [0]
     for at in (*(peaks - _RISE_HOPS // 2).tolist(), len(level)):

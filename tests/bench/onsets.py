@@ -143,7 +143,9 @@ def main() -> None:
         songs = [song for song in map(read_song, paths[: args.songs]) if isinstance(song, Song)]
     for song in songs:
         measure(beginning(song, args.seconds), args.soundfont, found)
-    print("| class | onsets | count | median ms | 99 % ms | worst ms | missed | over 5 ms |\n|---|---|---|---|---|---|---|---|")
+    print(
+        "| class | onsets | count | median ms | 99 % ms | worst ms | missed | over 5 ms |\n|---|---|---|---|---|---|---|---|"
+    )
     for name, rows in sorted(found.items()):
         report(name, rows)
     report("all", [row for rows in found.values() for row in rows])
