@@ -56,12 +56,12 @@ def test_onsets_under_what_rings_lie_where_the_factor_puts_them(make, delay_s: f
 
 @pytest.mark.usefixtures("fluidsynth")
 def test_onsets_of_rendered_instruments_lie_where_the_factor_puts_them(tmp_path: Path) -> None:
-    (path,) = compose(tmp_path, 1, seed=4)
+    (path,) = compose(tmp_path, 1, seed=3, short=True)
     song = read_song(path)
     assert isinstance(song, Song)
     found: dict[str, list[tuple[int, np.ndarray]]] = defaultdict(list)
-    measure(beginning(song, 10.0), default_soundfont(), found, [(0.8, 0), (1.2, 0), (1.2, -4)])
+    measure(beginning(song, 8.0), default_soundfont(), found, [(0.8, 0), (1.2, 0)])
     for name in ("Drums", "Bass", "Guitar"):
         off_ms = np.concatenate([lags for _, lags in found[name]])
-        assert len(off_ms) > 0.8 * sum(onsets for onsets, _ in found[name]) > 30
+        assert len(off_ms) > 0.8 * sum(number for number, _ in found[name]) > 15
         assert np.abs(off_ms).max() < 1e3 * MOST_S, (name, off_ms)
