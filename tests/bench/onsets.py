@@ -1,15 +1,12 @@
 """Where the onsets of augmented stems lie, of instruments whose notes are known.
 
-`python -m tests.bench.onsets [folder of MIDI] [--soundfont F] [--songs N] [--seconds S]` renders songs, stretches each
-stem, and holds it against the same song rendered at the other tempo (and resampled by the pitch's ratio), in which
-every note is where it should be, to the sample. How an attack looks is the rise, in eight octave bands, of spectra of
-12 ms; how far it lies from its place is the lag at which these rises agree best. An onset counts if
-
-- some band rises by 6 dB within 20 ms, to no less than 50 dB below the loudest there and 60 below the stem's loudest,
-- and the unstretched stem agrees with the reference (correlation of 0.7) at a lag below 1.5 ms: what this cannot
-  place where nothing was stretched, it cannot place.
-
-An onset is missed if no lag within 30 ms gives a correlation of 0.5.
+`python -m tests.bench.onsets [folder of MIDI] [--soundfont F] [--songs N] [--seconds S]` stretches rendered stems and
+holds each against the same song rendered at the other tempo (and resampled by the pitch's ratio), where every note is
+in its place to the sample. How an attack looks is the rise, in eight octave bands, of spectra of 12 ms; how far it lies
+from its place is the lag at which these rises agree best. An onset counts if some band rises by 6 dB within 20 ms, to
+no less than 50 dB below the loudest there and 60 below the stem's loudest, and if the unstretched stem agrees with the
+reference (correlation of 0.7) at a lag below 1.5 ms: what cannot be placed where nothing was stretched, cannot be
+placed. It is missed if no lag within 30 ms gives a correlation of 0.5.
 """
 
 from __future__ import annotations
@@ -133,7 +130,7 @@ def report(name: str, rows: list[tuple[int, np.ndarray]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Where the onsets of augmented stems lie.")
+    parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path, nargs="?", help="of MIDI files; composed songs where none is given")
     parser.add_argument("--soundfont", type=Path, default=default_soundfont())
     parser.add_argument("--songs", type=int, default=8)
