@@ -8,7 +8,7 @@ The pitch is changed by stretching further and resampling: the library's own shi
 
 An attack that is found e ms from where it is lands e * |1 / ratio - 1 / speed| from its place, where ratio is the
 pitch's: at most 0.46 e at 0.8 to 1.2 and 4 semitones. Clicks, drums, plucked and held notes with 20 ms of rest between
-them, and low strings under which others ring, land within 5 ms (tests). So do 99.2 % of the onsets of rendered songs
+them, and picked low strings over ringing ones, land within 5 ms (tests). So do 99.2 % of the onsets of rendered songs
 that `tests.bench.onsets` can measure (99 % within 3.6 ms). Further off, by up to 30 ms, are mostly those of saxophones
 and fretless basses that play legato, whose notes begin without a transient while the last one dies away: what is not
 found is smeared as the window smears it, and the fade in front of a cut may itself be heard. Of two attacks less than
