@@ -57,13 +57,18 @@ def bass(number: int) -> np.ndarray:
     return note(41.2 * 2 ** (number * 5 % 12 / 12), 8, 0.4, 0.005)
 
 
+def held(number: int) -> np.ndarray:
+    """A bass note that is struck again twice, each time as loud as it was."""
+    return note(41.2 * 2 ** (number // 3 * 5 % 12 / 12), 8, 30.0, 0.005)
+
+
 def chord(number: int) -> np.ndarray:
     return sum((note(131 * 2 ** ((number * 5 + step) % 24 / 12), 8, 0.6, 0.004) for step in (0, 4, 7)), np.zeros(RATE))
 
 
 SOUNDS: dict[str, tuple[Make, float]] = {
     "click": (click, 0.13), "hat": (hat, 0.12), "snare": (snare, 0.2), "kick": (kick, 0.3), "kit": (kit, 0.15),
-    "pluck": (pluck, 0.3), "bass": (bass, 0.4), "chord": (chord, 0.5),
+    "pluck": (pluck, 0.3), "bass": (bass, 0.4), "held": (held, 0.4), "chord": (chord, 0.5),
 }  # fmt: skip
 
 
