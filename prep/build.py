@@ -6,29 +6,25 @@ Streams that another generation of the dataset holds already are copied, the oth
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections import Counter
-from collections.abc import Iterator
-from importlib.metadata import version
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import scipy
-import soundfile
-import soxr
-import torch
 from tqdm import tqdm
 
 import shards
 from prep.config import PrepConfig
-from prep.draft import Corpus, Draft, survey
+from prep.draft import Corpus, Draft, check_out, survey
 from prep.engines import local
-from prep.example import Built
+from prep.example import Built, Job
+from prep.fingerprint import fingerprint, strangers
 from prep.instruments import CLASSES
 from prep.ledger import check, count, write_ledger
+from prep.lock import locked
 from prep.plan import PlanRow, write_plan
 from prep.report import Report, Work
 from prep.stages.activity import LEVELS_RATE_HZ
@@ -43,7 +39,8 @@ def build(
     What is complete stays as it is: a second call finds nothing to do, one after an interruption builds the shards
     that are missing.
     """
-    return finish(survey(corpus, out, config, workers, progress, rescan), workers, progress)
+    with locked(check_out(out)):
+        return finish(survey(corpus, out, config, workers, progress, rescan), workers, progress)
 
 
 def finish(draft: Draft, workers: int, progress: bool = True) -> Report:
@@ -68,13 +65,27 @@ def finish(draft: Draft, workers: int, progress: bool = True) -> Report:
 def _build_shards(draft: Draft, missing: dict[str, list[PlanRow]], workers: int, progress: bool, work: Work) -> None:
     """Write the missing shards; adds what was done to `work`."""
     jobs = draft.jobs([row for group in missing.values() for row in group])
-    with tqdm(total=len(jobs), desc="build", unit="example", disable=not progress) as bar:
-        examples = _watched(local(draft.worker(), jobs, workers), bar, work)
-        for name, group in missing.items():
-            shards.write_shard(draft.folder / name, islice(examples, len(group)), fingerprint())
+    work.elsewhere = strangers(_taken_over(draft, jobs))
+    with (
+        tqdm(total=len(jobs), desc="build", unit="example", disable=not progress) as bar,
+        closing(_watched(local(draft.worker(), jobs, workers), bar, work)) as examples,
+    ):
+        for done, (name, group) in enumerate(missing.items()):
+            try:
+                shards.write_shard(draft.folder / name, islice(examples, len(group)), fingerprint())
+            except KeyboardInterrupt as stop:
+                stop.add_note(f"{done} of {len(missing)} missing shards are built")
+                raise
 
 
-def _watched(built: Iterator[Built], bar: tqdm[Any], work: Work) -> Iterator[shards.Example]:
+def _taken_over(draft: Draft, jobs: list[Job]) -> Iterator[shards.Receipt]:
+    """Receipts of the generation's finished shards, and of those that hold streams to be copied."""
+    folders = {draft.folder, *(place.folder for job in jobs for place in job.known.values())}
+    tars = (path.with_suffix(".tar") for folder in sorted(folders) for path in sorted(folder.glob("*-??????.json")))
+    return (receipt for tar in tars if (receipt := shards.finished(tar)))
+
+
+def _watched(built: Iterator[Built], bar: tqdm[Any], work: Work) -> Generator[shards.Example, None, None]:
     """The examples as they come; keeps the bar and the account of the work."""
     started = time.monotonic()
     for item in built:
@@ -129,18 +140,3 @@ def _has_header(path: Path, header: dict[str, Any]) -> bool:
     except (OSError, ValueError):
         return False
     return all(found.get(key) == value for key, value in json.loads(json.dumps(header)).items())
-
-
-def fingerprint() -> dict[str, str]:
-    """The hardware and software on which equal inputs give equal bytes."""
-    return {
-        "machine": platform.machine(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "soxr": soxr.__version__,
-        "python_stretch": version("python-stretch"),
-        "libsndfile": soundfile.__libsndfile_version__,
-        "python": platform.python_version(),
-    }

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
 from prep.errors import PrepError
+from prep.stop import stoppable
 
 
 class _Group(click.Group):
@@ -19,16 +21,16 @@ class _Group(click.Group):
         from shards import ShardError
 
         try:
-            return super().invoke(ctx)
+            with stoppable():
+                return super().invoke(ctx)
         except (PrepError, ShardError) as error:
             raise click.ClickException(str(error)) from None
         except OSError as error:  # a folder without permission, a full disk
             raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror or error}.") from None
-        except KeyboardInterrupt:
-            click.echo(
-                "Stopped. Finished shards and what was scanned stay; the same command goes on from there.", err=True
-            )
-            sys.exit(130)
+        except KeyboardInterrupt as stop:
+            told = "".join(f" {note}." for note in getattr(stop, "__notes__", []))
+            click.echo(f"\nStopped.{told} What is finished stays; the same command goes on from there.", err=True)
+            sys.exit(128 + (stop.args[0] if stop.args else 2))
 
 
 @click.group(cls=_Group)
@@ -132,16 +134,19 @@ def build(
     root = root or _default_root(dataset)
 
     from prep.build import finish
-    from prep.draft import Corpus, survey
+    from prep.draft import Corpus, check_out, survey
     from prep.dryrun import lines
+    from prep.lock import locked
     from prep.sources.slakh import read_slakh
 
     multitracks, rejects = read_slakh(root)
     corpus = Corpus(dataset, root, multitracks[:limit], rejects)
     if limit and limit < len(multitracks):
         click.echo(f"--limit {limit}: the first {limit} of {len(multitracks)} multitracks.")
-    draft = survey(corpus, out or Path("out") / dataset, settings, workers, rescan=rescan)
-    click.echo("\n".join(lines(draft, workers) if dry_run else finish(draft, workers).lines()))
+    out = check_out(out or Path("out") / dataset)
+    with nullcontext() if dry_run else locked(out):
+        draft = survey(corpus, out, settings, workers, rescan=rescan)
+        click.echo("\n".join(lines(draft, workers) if dry_run else finish(draft, workers).lines()))
 
 
 @main.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Work:
     wall_s: float = 0.0
     encoded: int = 0  # streams
     copied: int = 0
+    elsewhere: list[str] = field(default_factory=list)  # what was taken over from other machines or software
 
     def add(self, built: Built) -> None:
         self.stages.update(built.seconds)
@@ -87,6 +88,7 @@ class Report:
             speed = "" if stage == "copy" else f" ({audio_s / max(spent, 1e-6):.0f}x)"
             parts.append(f"{stage} {spent:.1f} s{speed}")
         return [
+            *(f"  {line}" for line in self.work.elsewhere),
             f"  {self.work.encoded} streams encoded, {self.work.copied} copied from another generation",
             f"  scan {self.work.scan_s:.1f} s; summed over workers: {', '.join(parts)}"
             "   (x: stem-seconds a second and core)",
