@@ -173,7 +173,7 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        compose(folder / "midi", chosen.songs, 3)
+        compose(folder / "midi", chosen.songs, 3, short=True)
         render_corpus(folder / "midi", folder / "corpus", workers=chosen.workers, progress=False)
         codec = chosen.codec or save_small_codec(folder)
         settings = ["--set", f"codec={codec}", "--set", "shards.size_mb=0.1", "--workers", str(chosen.workers)]
