@@ -30,7 +30,10 @@ class _Group(click.Group):
         except KeyboardInterrupt as stop:
             told = "".join(f" {note}." for note in getattr(stop, "__notes__", []))
             click.echo(f"\nStopped.{told} What is finished stays; the same command goes on from there.", err=True)
-            sys.exit(128 + (stop.args[0] if stop.args else 2))
+            if stop.args:  # by a signal; the interpreter's own end, with torch in it, would take longer than the rest
+                sys.stdout.flush()
+                os._exit(128 + stop.args[0])
+            sys.exit(130)
 
 
 @click.group(cls=_Group)

@@ -153,6 +153,8 @@ class _Worker:
     def _buried(self) -> PrepError:
         """Why the process is gone."""
         with _starting:
+            if self._ended:
+                return PrepError("ended")  # and nobody listens
             self._process.join(_TICK_S)
             code = self._process.exitcode
         if self._block and code in (-signal.SIGSEGV, -signal.SIGFPE):
