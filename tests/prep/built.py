@@ -25,8 +25,8 @@ def here(function: Callable[[Any], Any], items: Sequence[Any], *_: Any) -> Itera
 
 
 def work_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prep.draft.local", here)
-    monkeypatch.setattr("prep.build.local", here)
+    for module in ("draft", "build", "render"):
+        monkeypatch.setattr(f"prep.{module}.local", here)
 
 
 def corpus_at(root: Path) -> Corpus:

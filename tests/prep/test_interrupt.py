@@ -27,7 +27,11 @@ def building(root: Path, out: Path, codec: str, workers: int) -> Iterator[subpro
     """`prep build` in a session of its own, as in a terminal."""
     words = ["--dataset", "slakh", "--root", str(root), "--out", str(out), "--workers", str(workers)]
     command = [sys.executable, "-m", "prep.cli", "build", *words, "--set", f"codec={codec}"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    # a shell that runs the tests in the background has them ignore Ctrl-C, and their children with them
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    signal.signal(signal.SIGINT, before)
+    with process:
         try:
             yield process
         finally:
