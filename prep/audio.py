@@ -6,7 +6,11 @@ samples that its header carries, WAV against the length that its header promises
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import math
+import stat
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,20 +34,21 @@ _OPEN_LENGTH = 2**62
 _FLAC_BYTES = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}
 
 
-def read_audio(path: Path) -> tuple[Audio, int] | Reject:
+def read_audio(path: Path, most_bytes: float = math.inf) -> tuple[Audio, int] | Reject:
     """The whole file as (float32 (channels, samples), sample rate in Hz), at least one sample, all of them finite.
 
-    Reject reasons: missing_audio, unreadable, empty, corrupt, truncated, not_finite, out_of_range, low_rate.
+    Reject reasons: missing_audio, unreadable, empty, corrupt, truncated, not_finite, out_of_range, low_rate, and
+    too_much_memory where the samples that the header promises would take more than `most_bytes`.
     """
     try:
-        with path.open("rb") as file:
+        with _open(path) as file:
             head = file.read(64)
             if not head:
                 return Reject("empty", "the file has no bytes")
             promised = _wav_shortfall(file) if head[:4] == b"RIFF" else 0
         if promised:
             return Reject("truncated", f"{promised} bytes short of what the WAV header says")
-        decoded = _decode(path, head)
+        decoded = _decode(path, head, most_bytes)
     except FileNotFoundError:
         return Reject("missing_audio", "no such file")
     except OSError as error:
@@ -53,12 +58,15 @@ def read_audio(path: Path) -> tuple[Audio, int] | Reject:
     return decoded if isinstance(decoded, Reject) else _checked(*decoded)
 
 
-def _decode(path: Path, head: bytes) -> tuple[Audio, int] | Reject:
+def _decode(path: Path, head: bytes, most_bytes: float) -> tuple[Audio, int] | Reject:
     """(channels, samples) and the rate."""
     with soundfile.SoundFile(path) as file:
         if file.frames >= _OPEN_LENGTH:
             # libsndfile cannot step through it either
             return Reject("corrupt", "the header does not say how long it is; write it again with `flac` or `sox`")
+        if (size := 4 * file.channels * file.frames) > most_bytes:
+            told = f"{size / 1e9:.1f} GB by its header, the limit is {most_bytes / 1e9:g}"
+            return Reject("too_much_memory", f"{told}; allow more: --set limits.decode_gb=GB")
         md5 = None
         if head[:4] == b"fLaC":
             if file.subtype not in _FLAC_BYTES:
@@ -168,5 +176,12 @@ def expand(audio: Audio, channels: int) -> Audio | Reject:
 
 def content_digest(path: Path) -> str:
     """sha256 of the file's bytes, in hex."""
-    with path.open("rb") as file:
+    with _open(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _open(path: Path) -> BufferedReader:
+    """Raises OSError for what is no file: a pipe would be waited for, a device read for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a file but a folder, a pipe or a device")
+    return path.open("rb")

@@ -5,32 +5,28 @@ Streams that another generation of the dataset holds already are copied, the oth
 
 from __future__ import annotations
 
-import platform
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-import scipy
-import soundfile
-import soxr
-import torch
 from tqdm import tqdm
 
 import shards
 from prep.config import PrepConfig
-from prep.draft import Corpus, Draft, survey
+from prep.draft import Corpus, Draft, check_out, survey
 from prep.engines import local
 from prep.errors import PrepError
-from prep.example import Built
+from prep.example import Built, Job
+from prep.fingerprint import fingerprint, strangers
 from prep.instruments import CLASSES
 from prep.ledger import check, count, write_ledger
+from prep.lock import alone, locked
 from prep.plan import PlanRow, read_header, write_plan
 from prep.report import Report, Work
 from prep.reuse import take_over
@@ -46,7 +42,8 @@ def build(
     What is complete stays as it is: a second call finds nothing to do, one after an interruption builds the shards
     that are missing.
     """
-    return finish(survey(corpus, out, config, workers, progress, rescan), workers, progress)
+    with locked(check_out(out)):
+        return finish(survey(corpus, out, config, workers, progress, rescan), workers, progress)
 
 
 @dataclass(frozen=True)
@@ -73,29 +70,53 @@ class Part:
         return set(islice(names, self.number - 1, None, self.of))
 
 
-def finish(draft: Draft, workers: int, progress: bool = True, part: Part | None = None) -> Report:
-    """Build what is missing; then, unless other parts have still to build theirs, complete the dataset."""
-    started = time.monotonic()
-    out, folder = draft.out, draft.folder
+def finish(draft: Draft, workers: int, progress: bool = True) -> Report:
+    """Build what is missing, write the index, and make the generation the live one. OUT is locked by the caller."""
+    _begin(draft)
+    return _end(draft, _make(draft, draft.missing(), workers, progress))
+
+
+def build_part(
+    corpus: Corpus, out: Path, config: PrepConfig, workers: int, part: Part, progress: bool = True, rescan: bool = False
+) -> Report:
+    """Of a build its `part`, beside others; the one that ends last completes the dataset."""
+    with locked(check_out(out), parts=True):
+        with alone(out):
+            draft = survey(corpus, out, config, workers, progress, rescan)
+            _begin(draft)
+        mine = part.takes(draft.groups)
+        missing = {name: rows for name, rows in draft.missing().items() if name in mine}
+        work = _make(draft, missing, workers, progress)
+        with alone(out):
+            return _end(draft, work)
+
+
+def _begin(draft: Draft) -> None:
+    """Writes down what was decided."""
+    out = draft.out
     write_ledger(draft.ledger, out / "ledger.parquet")
     check(draft.ledger, draft.config, str(out / "ledger.parquet"))
     write_plan(draft.plan, out / "plan.parquet", _header(draft))
-    folder.mkdir(parents=True, exist_ok=True)
-    work, missing = Work(draft.scan_s, Counter()), draft.missing()
-    if part:
-        mine = part.takes(draft.groups)
-        missing = {name: rows for name, rows in missing.items() if name in mine}
-    changed = bool(missing)
+    draft.folder.mkdir(parents=True, exist_ok=True)
+
+
+def _make(draft: Draft, missing: dict[str, list[PlanRow]], workers: int, progress: bool) -> Work:
+    """Writes the missing shards, or links those that another generation has."""
+    started, work = time.monotonic(), Work(draft.scan_s, Counter())
     if missing:
-        for name in take_over(out, folder, {name: draft.made_of[name] for name in missing}):
-            work.kept.append(name)
-            del missing[name]
-        _build_shards(draft, missing, workers, progress, work)
+        work.kept = take_over(draft.out, draft.folder, {name: draft.made_of[name] for name in missing})
+        left = {name: rows for name, rows in missing.items() if name not in work.kept}
+        _build_shards(draft, left, workers, progress, work)
         work.wall_s = draft.scan_s + time.monotonic() - started
-    if left := draft.missing():
-        return Report(out, draft.generation, draft.ledger, draft.plan, work if work.wall_s else None, list(left))
-    complete(out)
-    return Report(out, draft.generation, draft.ledger, draft.plan, work if changed else None)
+    return work
+
+
+def _end(draft: Draft, work: Work) -> Report:
+    """Completes the dataset, unless other parts have still to build theirs."""
+    missing = list(draft.missing())
+    if not missing:
+        complete(draft.out)
+    return Report(draft.out, draft.generation, draft.ledger, draft.plan, work if work.wall_s else None, missing)
 
 
 def complete(out: Path) -> str:
@@ -120,13 +141,29 @@ def complete(out: Path) -> str:
 def _build_shards(draft: Draft, missing: dict[str, list[PlanRow]], workers: int, progress: bool, work: Work) -> None:
     """Write the missing shards; adds what was done to `work`."""
     jobs = draft.jobs([row for group in missing.values() for row in group])
-    with tqdm(total=len(jobs), desc="build", unit="example", disable=not progress) as bar:
-        examples = _watched(local(draft.worker(), jobs, workers), bar, work)
-        for name, group in missing.items():
-            shards.write_shard(draft.folder / name, islice(examples, len(group)), fingerprint(), draft.made_of[name])
+    work.elsewhere = strangers(_taken_over(draft, jobs))
+    with (
+        tqdm(total=len(jobs), desc="build", unit="example", disable=not progress) as bar,
+        closing(_watched(local(draft.worker(), jobs, workers), bar, work)) as examples,
+    ):
+        for done, (name, group) in enumerate(missing.items()):
+            try:
+                shards.write_shard(
+                    draft.folder / name, islice(examples, len(group)), fingerprint(), draft.made_of[name]
+                )
+            except KeyboardInterrupt as stop:
+                stop.add_note(f"{done} of {len(missing)} missing shards are built")
+                raise
 
 
-def _watched(built: Iterator[Built], bar: tqdm[Any], work: Work) -> Iterator[shards.Example]:
+def _taken_over(draft: Draft, jobs: list[Job]) -> Iterator[shards.Receipt]:
+    """Receipts of the generation's finished shards, and of those that hold streams to be copied."""
+    folders = {draft.folder, *(place.folder for job in jobs for place in job.known.values())}
+    tars = (path.with_suffix(".tar") for folder in sorted(folders) for path in sorted(folder.glob("*-??????.json")))
+    return (receipt for tar in tars if (receipt := shards.finished(tar)))
+
+
+def _watched(built: Iterator[Built], bar: tqdm[Any], work: Work) -> Generator[shards.Example, None, None]:
     """The examples as they come; keeps the bar and the account of the work."""
     started = time.monotonic()
     for item in built:
@@ -185,18 +222,3 @@ def _has_header(path: Path, header: dict[str, Any], names: dict[str, list[str]])
     receipts = [shards.read_receipt(path.parent / name) for split in names.values() for name in split]
     same = listed == {receipt.shard: receipt.sha256 for receipt in receipts if receipt.examples}
     return same and all(found.get(key) == value for key, value in header.items())
-
-
-def fingerprint() -> dict[str, str]:
-    """The hardware and software on which equal inputs give equal bytes."""
-    return {
-        "machine": platform.machine(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "soxr": soxr.__version__,
-        "python_stretch": version("python-stretch"),
-        "libsndfile": soundfile.__libsndfile_version__,
-        "python": platform.python_version(),
-    }

@@ -6,6 +6,7 @@ import difflib
 import errno
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ import click
 from prep import cli_dataset
 from prep.cli_dataset import PATH, workers_option
 from prep.errors import PrepError
+from prep.stop import stoppable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -24,17 +26,20 @@ class _Group(click.Group):
         from shards import ShardError
 
         try:
-            return super().invoke(ctx)
+            with stoppable():
+                return super().invoke(ctx)
         except (PrepError, ShardError) as error:
             raise click.ClickException(str(error)) from None
         except OSError as error:  # a folder without permission, a full disk
             mend = " Make room and run the same command again; what is finished stays." if error.errno in _FULL else ""
             told = f"{error.filename or 'the system'}: {error.strerror or error}.{mend}"
             raise click.ClickException(told) from None
-        except KeyboardInterrupt:
-            click.echo(
-                "Stopped. Finished shards and what was scanned stay; the same command goes on from there.", err=True
-            )
+        except KeyboardInterrupt as stop:
+            told = "".join(f" {note}." for note in getattr(stop, "__notes__", []))
+            click.echo(f"\nStopped.{told} What is finished stays; the same command goes on from there.", err=True)
+            if stop.args:  # by a signal; the interpreter's own end, with torch in it, would take longer than the rest
+                sys.stdout.flush()
+                os._exit(128 + stop.args[0])
             sys.exit(130)
 
 
@@ -140,9 +145,10 @@ def build(
         raise PrepError(f"--dataset {dataset} is unknown; there is: slakh.{hint}")
     root = root or _default_root(dataset)
 
-    from prep.build import Part, finish
-    from prep.draft import Corpus, survey
+    from prep.build import Part, build_part, finish
+    from prep.draft import Corpus, check_out, survey
     from prep.dryrun import lines
+    from prep.lock import locked
     from prep.sources.slakh import read_slakh
 
     parted = Part.of_text(part) if part else None
@@ -150,8 +156,13 @@ def build(
     corpus = Corpus(dataset, root, multitracks[:limit], rejects)
     if limit and limit < len(multitracks):
         click.echo(f"--limit {limit}: the first {limit} of {len(multitracks)} multitracks.")
-    draft = survey(corpus, out or Path("out") / dataset, settings, workers, rescan=rescan)
-    click.echo("\n".join(lines(draft, workers) if dry_run else finish(draft, workers, part=parted).lines()))
+    out = check_out(out or Path("out") / dataset)
+    if parted and not dry_run:
+        click.echo("\n".join(build_part(corpus, out, settings, workers, parted, rescan=rescan).lines()))
+        return
+    with nullcontext() if dry_run else locked(out):
+        draft = survey(corpus, out, settings, workers, rescan=rescan)
+        click.echo("\n".join(lines(draft, workers) if dry_run else finish(draft, workers).lines()))
 
 
 @main.command()

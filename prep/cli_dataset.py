@@ -29,9 +29,12 @@ def rebuild(data: Path, codec: str, root: Path, workers: int) -> None:
 @click.argument("data", type=PATH)
 def rollback(data: Path) -> None:
     """Make the generation live again that was so before."""
+    from prep.draft import check_out
+    from prep.lock import locked
     from shards import roll_back
 
-    click.echo(f"{data}: live is generation {roll_back(data)}")
+    with locked(check_out(data)):
+        click.echo(f"{data}: live is generation {roll_back(data)}")
 
 
 @click.command()
@@ -68,8 +71,11 @@ def status(data: Path, root: Path | None) -> None:
 def finish(data: Path) -> None:
     """Complete DATA when all parts of its build (`prep build --part`) have ended."""
     from prep.build import complete
+    from prep.draft import check_out
+    from prep.lock import locked
 
-    click.echo(f"{data}: complete; live is generation {complete(data)}")
+    with locked(check_out(data)):
+        click.echo(f"{data}: complete; live is generation {complete(data)}")
 
 
 @click.command()

@@ -92,6 +92,13 @@ class Audio(Section):
     unequal: Literal["pad", "trim"] = "pad"  # stems of unequal length: to the longest with silence, or to the shortest
 
 
+class Limits(Section):
+    """What one file may take before it is given up: quarantined in the scan, an error in the build."""
+
+    decode_s: float = Field(120.0, gt=0)  # to read it [ours]
+    decode_gb: float = Field(4.0, gt=0)  # of memory for its samples, by what its header says [ours]
+
+
 class Shards(Section):
     size_mb: float = Field(256.0, ge=0.1)  # wanted size of a tar
 
@@ -108,6 +115,7 @@ class PrepConfig(Section):
     loudness: Loudness = Loudness()
     mixing: Mixing = Mixing()
     audio: Audio = Audio()
+    limits: Limits = Limits()
     shards: Shards = Shards()
 
 

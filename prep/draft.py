@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+import pandas as pd
 from tqdm import tqdm
 
 import shards
@@ -18,10 +20,14 @@ from prep.engines import local
 from prep.errors import PrepError, Reject
 from prep.example import Built, Job, build_example
 from prep.ledger import LedgerRow, make_ledger
+from prep.lock import LOCK
 from prep.multitrack import Multitrack
 from prep.plan import Plan, PlanRow, make_plan
 from prep.reuse import Known, audio_digests, known_in, shard_digest, stream_digests
-from prep.scan import ScanJob, ScanRow, Target, left_out, read_scan, scan, scan_key, write_scan
+from prep.scan import ScanJob, ScanRow, Target, given_up, left_out, read_scan, scan, scan_key, write_scan
+
+# what a SIGKILL may cost of a scan; more where writing it down takes more than a twentieth of the time
+KEEP_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -112,14 +118,14 @@ class Draft:
 
 
 def target_of(identity: CodecIdentity, config: PrepConfig) -> Target:
-    return Target(identity.sample_rate, identity.channels, config.audio)
+    return Target(identity.sample_rate, identity.channels, config.audio, config.limits)
 
 
 def survey(
     corpus: Corpus, out: Path, config: PrepConfig, workers: int, progress: bool = True, rescan: bool = False
 ) -> Draft:
     """Scan and plan. Writes scan.parquet and nothing else."""
-    _check_out(out)
+    _check_same(corpus, check_out(out))
     started = time.monotonic()
     identity = load_codec(config.codec).identity
     rows = _scan(corpus, out, target_of(identity, config), workers, progress, rescan)
@@ -137,8 +143,8 @@ def bytes_per_sample(identity: CodecIdentity) -> float:
     return 2 * identity.dim / identity.hop
 
 
-def _check_out(out: Path) -> None:
-    """Refuse a folder that holds something else, or that cannot be written."""
+def check_out(out: Path) -> Path:
+    """OUT, made where it was not; refuses a folder that holds something else, or that cannot be written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -146,28 +152,64 @@ def _check_out(out: Path) -> None:
     if not os.access(out, os.R_OK | os.W_OK | os.X_OK):
         raise PrepError(f"--out {out} cannot be read and written. Name a folder that you may write.")
     # a killed build may leave the beginning of its first file
-    there = [path for path in out.iterdir() if path.suffix != ".part"]
+    there = [path for path in out.iterdir() if path.suffix != ".part" and not path.name.startswith(LOCK)]
     if there and not (out / "scan.parquet").is_file():
         raise PrepError(f"--out {out} holds files that are not a dataset's. Name an empty or a new folder.")
+    return out
+
+
+def _check_same(corpus: Corpus, out: Path) -> None:
+    """Refuse a folder that holds the dataset of other music: what it has would neither be used nor missed."""
+    try:
+        ledger = pd.read_parquet(out / "ledger.parquet", columns=["id", "corpus"])
+    except (OSError, ValueError):
+        return
+    ids = {multitrack.id for multitrack in corpus.multitracks}
+    if ids and len(ledger) and ids.isdisjoint(ledger["id"]):
+        was = ", ".join(sorted(set(ledger["corpus"])))
+        raise PrepError(
+            f"--out {out} holds a dataset of {ledger['id'].nunique()} multitracks ({was}: {ledger['id'].iloc[0]}, ...), "
+            f"none of which is among the {len(ids)} of {corpus.name} at {corpus.root} ({min(ids)}, ...). "
+            "Name another --out, or the --root that it was built from."
+        )
 
 
 def _scan(corpus: Corpus, out: Path, target: Target, workers: int, progress: bool, rescan: bool) -> list[ScanRow]:
     key = scan_key(target)
     earlier = read_scan(out / "scan.parquet", key)
 
-    def run(function: Callable[[ScanJob], list[ScanRow]], jobs: list[ScanJob]) -> Iterator[list[ScanRow]]:
+    def run(function: Callable[[ScanJob], ScanRow], jobs: list[ScanJob]) -> Iterator[ScanRow]:
         quiet = not (progress and jobs)
-        return iter(tqdm(local(function, jobs, workers), "scan", len(jobs), unit="multitrack", disable=quiet))
+        return iter(tqdm(local(function, jobs, workers, given_up), "scan", len(jobs), unit="file", disable=quiet))
 
     rows: list[ScanRow] = []
     rejected = left_out(corpus.rejects, corpus.root, corpus.name)
-    try:
-        for group in scan(corpus.multitracks, corpus.root, target, [] if rescan else earlier, run):
-            rows += group
-    finally:
+
+    def keep() -> None:
         # also what an interruption leaves, and what this run did not ask for: it need not be decoded again
         asked = {row.path for row in rows + rejected}
         everything = rows + rejected + [row for row in earlier if row.path not in asked]
         if everything != earlier:
             write_scan(everything, out / "scan.parquet", key)
+
+    try:
+        with closing(scan(corpus.multitracks, corpus.root, target, [] if rescan else earlier, run)) as scanned:
+            _gather(scanned, rows, keep)
+    except KeyboardInterrupt as stop:
+        files = sum(len(multitrack.stems) for multitrack in corpus.multitracks)
+        stop.add_note(f"{len(rows)} of {files} files are scanned")
+        raise
+    finally:
+        keep()
     return rows + rejected
+
+
+def _gather(scanned: Iterator[ScanRow], rows: list[ScanRow], keep: Callable[[], None]) -> None:
+    """Into `rows`; calls `keep` now and then."""
+    due = time.monotonic() + KEEP_EVERY_S
+    for row in scanned:
+        rows.append(row)
+        if (began := time.monotonic()) > due:
+            keep()
+            now = time.monotonic()
+            due = now + max(KEEP_EVERY_S, 20 * (now - began))

@@ -9,6 +9,7 @@ from typing import Any
 
 import shards
 from prep.errors import PrepError
+from prep.lock import locked
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def prune(out: Path, keep: int) -> list[Generation]:
     before = [each for each in found[1:] if each.index is not None and each.name in shards.history(out)]
     kept = {found[0].name, *(each.name for each in before[:keep])}
     removed = [each for each in found if each.name not in kept]
-    for each in removed:
-        (each.folder / "dataset.json").unlink(missing_ok=True)  # first: half a generation must not look whole
-        shutil.rmtree(each.folder)
+    with locked(out):
+        for each in removed:
+            (each.folder / "dataset.json").unlink(missing_ok=True)  # first: half a generation must not look whole
+            shutil.rmtree(each.folder)
     return removed

@@ -15,6 +15,7 @@ from prep.build import finish
 from prep.draft import bytes_per_sample, draft_of, target_of
 from prep.draws import rng_for
 from prep.errors import PrepError
+from prep.lock import locked
 from prep.pairs import Song, lines, pair_costs
 from prep.plan import read_plan
 from prep.recorded import recorded_codec, recorded_config
@@ -38,7 +39,8 @@ def add_mixes(out: Path, root: Path, number: int, workers: int, progress: bool =
         raise PrepError(f"--add {number} makes {total} subsets a target; mixing.subsets_per_target ends at 64.")
     mixing = config.mixing.model_copy(update={"subsets_per_target": total})
     more = config.model_copy(update={"mixing": mixing})
-    return finish(draft_of(rows, root, out, more, codec.identity), workers, progress)
+    with locked(out):
+        return finish(draft_of(rows, root, out, more, codec.identity), workers, progress)
 
 
 def costs_of(out: Path) -> list[str]:

@@ -14,6 +14,7 @@ from prep.codecs import load_codec
 from prep.draft import Draft
 from prep.errors import PrepError
 from prep.ledger import read_ledger
+from prep.lock import locked
 from prep.plan import Plan, plan_digest, read_header, read_plan
 from prep.recorded import recorded_config
 from prep.report import Report
@@ -34,8 +35,9 @@ def rebuild(out: Path, root: Path, codec: str, workers: int, progress: bool = Tr
                 f"{was[name]}: levels and loudness would be others. Run `prep build` with it, into another --out."
             )
     config = recorded_config(dataset).model_copy(update={"codec": codec})
-    draft = Draft(root, out, config, identity, live_plan(out, dataset), read_ledger(out / "ledger.parquet"))
-    return finish(draft, workers, progress)
+    with locked(out):
+        draft = Draft(root, out, config, identity, live_plan(out, dataset), read_ledger(out / "ledger.parquet"))
+        return finish(draft, workers, progress)
 
 
 def live_plan(out: Path, dataset: shards.Dataset) -> Plan:

@@ -28,6 +28,7 @@ class Work:
     encoded: int = 0  # streams
     copied: int = 0
     kept: list[str] = field(default_factory=list)  # shards that another generation held as they are
+    elsewhere: list[str] = field(default_factory=list)  # what was taken over from other machines or software
 
     def add(self, built: Built) -> None:
         self.stages.update(built.seconds)
@@ -96,6 +97,7 @@ class Report:
             parts.append(f"{stage} {spent:.1f} s{speed}")
         kept = f"; {len(self.work.kept)} shards taken over as they are" if self.work.kept else ""
         return [
+            *(f"  {line}" for line in self.work.elsewhere),
             f"  {self.work.encoded} streams encoded, {self.work.copied} copied from another generation{kept}",
             f"  scan {self.work.scan_s:.1f} s; summed over workers: {', '.join(parts)}"
             "   (x: stem-seconds a second and core)",

@@ -7,8 +7,9 @@ has changed and the digest has not, it is not decoded again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from prep.audio import content_digest, expand, read_audio, resample
-from prep.config import Audio
+from prep.config import Audio, Limits
+from prep.engines import Lost, within
 from prep.errors import Reject
 from prep.multitrack import Multitrack, Stem
 from prep.names import printable
@@ -68,11 +70,12 @@ class Target:
     rate: int
     channels: int
     audio: Audio
+    limits: Limits = field(default_factory=Limits)
 
 
 def load_stem(path: Path, target: Target) -> tuple[np.ndarray, int, int] | Reject:
     """(codec channels, samples at the codec's rate), and the source's rate and channels; or the reason why not."""
-    read = read_audio(path)
+    read = read_audio(path, target.limits.decode_gb * 1e9)
     if isinstance(read, Reject):
         return read
     audio, rate = read
@@ -85,35 +88,41 @@ def load_stem(path: Path, target: Target) -> tuple[np.ndarray, int, int] | Rejec
     return expanded if isinstance(expanded, Reject) else (expanded, rate, audio.shape[0])
 
 
+def reading(path: Path, target: Target) -> AbstractContextManager[None]:
+    """Around whatever reads a source."""
+    return within(target.limits.decode_s, str(path), "limits.decode_s")
+
+
 @dataclass(frozen=True)
 class ScanJob:
-    """A multitrack, and what the last scan knew of its files."""
+    """A file to be read, its row as far as it is known without that, and the last scan's."""
 
-    multitrack: Multitrack
-    known: dict[str, ScanRow]  # by path
+    row: ScanRow
+    path: Path
+    known: ScanRow | None
 
     @property
     def id(self) -> str:
-        return self.multitrack.id
+        return self.row.path
 
 
-def scan_multitrack(job: ScanJob, root: Path, target: Target) -> list[ScanRow]:
-    """A row for each stem."""
-    return [_scan_stem(job, stem, root, target) for stem in job.multitrack.stems]
+def scan_stem(job: ScanJob, target: Target) -> ScanRow:
+    with reading(job.path, target):
+        return _scan_stem(job, target)
 
 
-def _scan_stem(job: ScanJob, stem: Stem, root: Path, target: Target) -> ScanRow:
-    row = _unread(job.multitrack, stem, root)
-    known = job.known.get(row.path)
-    if known and _unchanged(known, row):
-        return _measured(row, known)
+def given_up(job: ScanJob, lost: Lost) -> ScanRow:
+    return replace(job.row, reason=lost.reject.reason, detail=lost.reject.detail)
+
+
+def _scan_stem(job: ScanJob, target: Target) -> ScanRow:
     try:
-        digest = content_digest(stem.path)
+        digest = content_digest(job.path)
     except OSError as error:
-        return replace(row, reason="unreadable", detail=str(error.strerror))
-    if known and known.digest == digest:
-        return _measured(row, known)
-    return _measure(replace(row, digest=digest), stem.path, target)
+        return replace(job.row, reason="unreadable", detail=str(error.strerror))
+    if job.known and job.known.digest == digest and job.known.reason not in _OF_LIMITS:
+        return _measured(job.row, job.known)
+    return _measure(replace(job.row, digest=digest), job.path, target)
 
 
 def _measure(row: ScanRow, path: Path, target: Target) -> ScanRow:
@@ -186,32 +195,20 @@ def scan(
     root: Path,
     target: Target,
     earlier: list[ScanRow],
-    run: Callable[[Callable[[ScanJob], list[ScanRow]], list[ScanJob]], Iterator[list[ScanRow]]],
-) -> Iterator[list[ScanRow]]:
-    """The rows of each multitrack, in order; `earlier` rows where they hold. `run(function, items)` is the engine."""
+    run: Callable[[Callable[[ScanJob], ScanRow], list[ScanJob]], Iterator[ScanRow]],
+) -> Generator[ScanRow, None, None]:
+    """The row of each stem, in order; the `earlier` one where it holds. `run(function, items)` is the engine."""
     known = {row.path: row for row in earlier if row.stem}  # not what the source left out
-    held = {m.id: _held(known, m, root) for m in multitracks}
-    jobs = [ScanJob(m, _known(known, m, root)) for m in multitracks if held[m.id] is None]
-    scanned = run(partial(scan_multitrack, root=root, target=target), jobs)
-    for multitrack in multitracks:
-        rows = held[multitrack.id]
-        yield next(scanned) if rows is None else rows
-
-
-def _known(known: dict[str, ScanRow], multitrack: Multitrack, root: Path) -> dict[str, ScanRow]:
-    paths = [relative(stem.path, root) for stem in multitrack.stems]
-    return {path: known[path] for path in paths if path in known}
-
-
-def _held(known: dict[str, ScanRow], multitrack: Multitrack, root: Path) -> list[ScanRow] | None:
-    """The multitrack's rows where no file has to be opened for them."""
-    rows = [_unread(multitrack, stem, root) for stem in multitrack.stems]
-    if not all(row.path in known and _unchanged(known[row.path], row) for row in rows):
-        return None
-    return [_measured(row, known[row.path]) for row in rows]
+    unread = [(stem.path, _unread(multitrack, stem, root)) for multitrack in multitracks for stem in multitrack.stems]
+    jobs = [ScanJob(row, path, known.get(row.path)) for path, row in unread if not _unchanged(known, row)]
+    scanned = run(partial(scan_stem, target=target), jobs)
+    for _, row in unread:
+        yield _measured(row, known[row.path]) if _unchanged(known, row) else next(scanned)
 
 
 _FILE = ("size", "mtime_ns", "inode")
+# another limit may let it pass
+_OF_LIMITS = ("gave_up", "crashed", "too_much_memory")
 _MEASURES = (
     "digest",
     "rate",
@@ -226,9 +223,12 @@ _MEASURES = (
 )
 
 
-def _unchanged(known: ScanRow, now: ScanRow) -> bool:
+def _unchanged(known: Mapping[str, ScanRow], now: ScanRow) -> bool:
     """A file that could not be read is looked at again: the next time it may be readable."""
-    return bool(known.digest) and all(getattr(known, name) == getattr(now, name) for name in _FILE)
+    row = known.get(now.path)
+    if row is None or not row.digest or row.reason in _OF_LIMITS:
+        return False
+    return all(getattr(row, name) == getattr(now, name) for name in _FILE)
 
 
 def _measured(row: ScanRow, known: ScanRow) -> ScanRow:

@@ -26,7 +26,8 @@ class Spool:
         self._held: dict[int, Audio] = {}
         self._places: dict[int, tuple[int, int]] = {}  # stem -> offset in the file, channels there
         self._budget = HELD_BYTES
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
+        # where it does need a name for a moment, it is one that the next build removes
+        self._file = tempfile.TemporaryFile(dir=folder, prefix=".", suffix=".part")  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> Spool:
         return self

@@ -12,7 +12,7 @@ from prep.audio import content_digest
 from prep.errors import PrepError, Reject
 from prep.instruments import DRUMS
 from prep.plan import PlanRow
-from prep.scan import Target, load_stem
+from prep.scan import Target, load_stem, reading
 from prep.stages.augment import Augmentation, augment
 
 Audio = NDArray[np.float32]
@@ -43,8 +43,10 @@ def is_drums(row: PlanRow, stem: int) -> bool:
 
 
 def _read(path: Path, digest: str, target: Target) -> Audio:
-    loaded = load_stem(path, target)
-    if isinstance(loaded, Reject) or content_digest(path) != digest:
+    with reading(path, target):
+        loaded = load_stem(path, target)
+        changed = isinstance(loaded, Reject) or content_digest(path) != digest
+    if isinstance(loaded, Reject) or changed:
         what = loaded.reason if isinstance(loaded, Reject) else "other content"
         raise PrepError(
             f"{path} has changed since it was scanned ({what}). "

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from prep.build import build
@@ -15,6 +17,16 @@ from prep.draft import Corpus
 from prep.encode import STRETCH_FRAMES
 from prep.report import Report
 from prep.sources.slakh import read_slakh
+
+
+def here(function: Callable[[Any], Any], items: Sequence[Any], *_: Any) -> Iterator[Any]:
+    """In place of `local`, for tests that reach into the work: no worker process, the caller's."""
+    return map(function, items)
+
+
+def work_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("draft", "build", "render", "repair"):
+        monkeypatch.setattr(f"prep.{module}.local", here)
 
 
 def corpus_at(root: Path) -> Corpus:

@@ -13,7 +13,7 @@ from prep.config import Augment, PrepConfig
 from prep.errors import PrepError
 from prep.generations import generations, prune
 from prep.rebuild import rebuild
-from tests.prep.built import corpus_at, files, run
+from tests.prep.built import corpus_at, files, run, work_here
 from tests.prep.made import save_small_codec, write_corpus
 
 RENDITIONS = Augment(renditions=1, speed_probability=1.0)
@@ -26,7 +26,8 @@ def test_only_the_encodings_are_new(tmp_path: Path, codec: str, monkeypatch: pyt
     before = shards.open(out)
     old = {record.id: (record.meta, record["levels"][:].copy(), record["stems"][:].copy()) for record in before}
     run(root, tmp_path / "fresh", other, augment=RENDITIONS)
-    for name in ("prep.scan._scan_stem", "prep.example.Meter.feed", "prep.stages.mixing.draw_mixes"):
+    work_here(monkeypatch)
+    for name in ("prep.scan.scan_stem", "prep.example.Meter.feed", "prep.stages.mixing.draw_mixes"):
         monkeypatch.setattr(name, None)  # would be called
     report = rebuild(out, root, other, workers=1, progress=False)
     after = shards.open(out)

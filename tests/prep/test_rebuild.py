@@ -13,8 +13,8 @@ from prep.config import Mixing, PrepConfig
 from prep.draft import Corpus
 from prep.errors import PrepError
 from prep.sources.slakh import read_slakh
-from tests.prep.built import files, run
-from tests.prep.made import RATE, save_small_codec, tone, write_corpus
+from tests.prep.built import files, run, work_here
+from tests.prep.made import RATE, save_small_codec, tone, tones, write_corpus, write_track
 
 
 def test_a_second_build_does_nothing_and_says_so(tmp_path: Path, codec: str) -> None:
@@ -39,6 +39,7 @@ def test_an_interrupted_build_goes_on(tmp_path: Path, codec: str, monkeypatch: p
             raise RuntimeError("pulled the plug")
         return made(job, **others)
 
+    work_here(monkeypatch)
     monkeypatch.setattr(module, "build_example", fails)
     with pytest.raises(RuntimeError, match="pulled the plug"):
         run(root, tmp_path / "out", codec)
@@ -110,6 +111,7 @@ def test_a_smaller_run_between_does_not_cost_the_scan(
     multitracks, _ = read_slakh(root)
     build(Corpus("slakh", root, multitracks[:2]), out, PrepConfig(codec=codec), 1, progress=False)
     assert len(shards.open(out)) == 2
+    work_here(monkeypatch)
     monkeypatch.setattr("prep.scan._scan_stem", None)  # would be called for what is not known
     run(root, out, codec)
     assert len(shards.open(out)) == 5
@@ -123,21 +125,24 @@ def test_an_interrupted_scan_keeps_what_it_measured(
 
     measure = module._scan_stem
     seen: list[str] = []
+    stopped: list[bool] = []
 
     def counted(job: Any, *others: Any) -> Any:
-        if job.id == "track00003" and "track00003" not in seen and len(seen) < 100:
-            seen.extend(["track00003"] * 100)
+        if job.row.id == "track00003" and not stopped:
+            stopped.append(True)
             raise KeyboardInterrupt
-        seen.append(job.id)
+        seen.append(job.row.id)
         return measure(job, *others)
 
+    work_here(monkeypatch)
     monkeypatch.setattr(module, "_scan_stem", counted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         run(root, out, codec)
-    first = set(seen) - {"track00003"}
-    seen[:] = ["track00003"] * 100
+    assert set(seen) == {"track00001", "track00002"}
+    assert caught.value.__notes__ == [f"{len(seen)} of 14 files are scanned"]
+    seen.clear()
     run(root, out, codec)
-    assert first == {"track00001", "track00002"} and not first & set(seen) and "track00004" in seen
+    assert set(seen) == {"track00003", "track00004"}
 
 
 def test_the_index_tells_what_was_left_out_now(tmp_path: Path, codec: str) -> None:
@@ -150,3 +155,14 @@ def test_the_index_tells_what_was_left_out_now(tmp_path: Path, codec: str) -> No
     run(root, tmp_path / "fresh", codec)
     assert files(out) == files(tmp_path / "fresh")
     assert shards.open(out).index["counts"]["quarantined"] == 1
+
+
+def test_other_music_wants_another_folder(tmp_path: Path, codec: str) -> None:
+    run(write_corpus(tmp_path / "corpus", train=1), tmp_path / "out", codec)
+    before = files(tmp_path / "out")
+    write_track(tmp_path / "other" / "train" / "Track00777", tones(5))
+    with pytest.raises(
+        PrepError, match=r"3 multitracks \(slakh: track00001, ...\), none of which is among the 1 of slakh"
+    ):
+        run(tmp_path / "other", tmp_path / "out", codec)
+    assert files(tmp_path / "out") == before

@@ -16,6 +16,7 @@ from prep.render_song import inspect
 from prep.render_summary import RenderSummary
 from prep.sources.slakh import read_slakh
 from prep.stages.render import BLOCK, render
+from tests.prep.built import work_here
 from tests.prep.test_render_stage import control, tone, write
 
 pytestmark = pytest.mark.usefixtures("fluidsynth")
@@ -154,6 +155,7 @@ def test_no_song_takes_all_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def full(*_: object) -> None:
         raise MemoryError
 
+    work_here(monkeypatch)
     monkeypatch.setattr("prep.render_song.render", full)
     summary = run(tmp_path / "midi", tmp_path / "other")
     assert [reject.reason for _, reject in summary.rejected] == ["too_large", "too_large"]
@@ -188,6 +190,7 @@ def resident_bytes() -> int:
 def test_stems_are_whole_whatever_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "midi" / "a.mid", *two())
     run(tmp_path / "midi", tmp_path / "whole")
+    work_here(monkeypatch)
     monkeypatch.setattr("prep.render_song._WRITTEN_AT_ONCE", 1000)
     run(tmp_path / "midi", tmp_path / "pieces")
     for path in sorted((tmp_path / "whole").rglob("*.flac")):

@@ -23,6 +23,7 @@ from prep.renditions import draw_renditions
 from prep.sources.slakh import read_slakh
 from prep.stages.augment import Augmentation, draw_augmentation
 from prep.stages.render import render
+from tests.prep.built import work_here
 from tests.prep.test_render import digests
 from tests.prep.test_render_stage import OCARINA, PIANO, RATE, pitch_hz, tone, write
 
@@ -175,6 +176,7 @@ def test_a_draw_that_changes_nothing_is_drawn_again_where_it_would_be_a_copy() -
 
 
 def test_a_rendition_that_cannot_be_is_left_out_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work_here(monkeypatch)
     monkeypatch.setattr("prep.renditions.MAX_S", 1.0)
     write(tmp_path / "midi" / "long.mid", tone(WOODBLOCK, 0), tone(OCARINA, 1))
     write(tmp_path / "midi" / "low.mid", tone(PIANO, 0, ms=100, pitch=2), tone(OCARINA, 1, ms=100))

@@ -20,15 +20,15 @@ TARGET = Target(RATE, 2, Audio())
 
 
 def scanned(root: Path, earlier: list[ScanRow], target: Target = TARGET) -> tuple[list[ScanRow], list[str]]:
-    """The rows, and which multitracks were decoded for them."""
-    decoded: list[str] = []
+    """The rows, and which files were opened for them."""
+    opened: list[str] = []
 
-    def run(function: Callable[[ScanJob], list[ScanRow]], items: list[ScanJob]) -> Iterator[list[ScanRow]]:
-        decoded.extend(item.id for item in items)
+    def run(function: Callable[[ScanJob], ScanRow], items: list[ScanJob]) -> Iterator[ScanRow]:
+        opened.extend(item.id for item in items)
         return map(function, items)
 
     multitracks, _ = read_slakh(root)
-    return [row for rows in scan(multitracks, root, target, earlier, run) for row in rows], decoded
+    return list(scan(multitracks, root, target, earlier, run)), opened
 
 
 def test_measures_are_of_the_expanded_audio(tmp_path: Path) -> None:
@@ -49,14 +49,14 @@ def test_measures_are_of_the_expanded_audio(tmp_path: Path) -> None:
 
 def test_what_has_not_changed_is_not_decoded_again(tmp_path: Path) -> None:
     root, table = write_corpus(tmp_path / "corpus"), tmp_path / "scan.parquet"
-    rows, decoded = scanned(root, [])
-    assert len(decoded) == 4
+    rows, opened = scanned(root, [])
+    assert opened == [row.path for row in rows] and len(rows) == 14
     write_scan(rows, table, scan_key(TARGET))
     earlier = read_scan(table, scan_key(TARGET))
     assert earlier == rows
     assert scanned(root, earlier) == (rows, [])
     write_track(root / "train/Track00009", tones(4, 2))
-    assert scanned(root, earlier)[1] == ["track00009"]
+    assert scanned(root, earlier)[1] == [f"train/Track00009/stems/S0{i}.flac" for i in (0, 1)]
 
 
 def test_a_touched_file_costs_a_hash_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_a_touched_file_costs_a_hash_and_nothing_else(tmp_path: Path, monkeypatc
     monkeypatch.setattr("prep.scan.load_stem", lambda path, target: decoded.append(path) or load_stem(path, target))
     os.utime(root / rows[0].path, ns=(1, 1))
     again, looked_at = scanned(root, rows)
-    assert looked_at == [rows[0].id] and not decoded
+    assert looked_at == [rows[0].path] and not decoded
     assert again[0].mtime_ns == 1 and again == [replace(rows[0], mtime_ns=1), *rows[1:]]
     moved = shutil.copytree(root, tmp_path / "moved")
     assert {row.digest for row in scanned(moved, rows)[0]} == {row.digest for row in rows} and not decoded
@@ -89,7 +89,7 @@ def test_what_could_not_be_read_is_looked_at_again(tmp_path: Path) -> None:
     write_track(tmp_path / "train/Track00001", tones(1, 2))
     rows, _ = scanned(tmp_path, [])
     unread = [replace(rows[0], digest="", reason="unreadable"), rows[1]]
-    assert scanned(tmp_path, unread) == (rows, ["track00001"])
+    assert scanned(tmp_path, unread) == (rows, [rows[0].path])
 
 
 def test_the_scan_serves_every_recipe(tmp_path: Path) -> None:

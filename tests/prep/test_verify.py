@@ -13,7 +13,7 @@ import shards
 from prep.cli import main
 from prep.config import Mixing
 from prep.mixes import add_mixes
-from tests.prep.built import files, run
+from tests.prep.built import files, run, work_here
 from tests.prep.made import save_small_codec, tones, write_corpus, write_track
 from tests.prep.test_mixes import streams
 
@@ -203,6 +203,7 @@ def test_other_bytes_are_told_and_listed_anew(built: Path, out: Path, monkeypatc
         example.example.stems[0, 0, 0] += 1
         return example
 
+    work_here(monkeypatch)
     monkeypatch.setattr(module, "build_example", rounds_otherwise)
     told = CliRunner().invoke(main, ["verify", str(out), "--repair", "--root", str(built / "corpus"), "--workers", "1"])
     assert told.exit_code == 0, told.output
