@@ -166,9 +166,9 @@ def _check_same(corpus: Corpus, out: Path) -> None:
         return
     ids = {multitrack.id for multitrack in corpus.multitracks}
     if ids and len(ledger) and ids.isdisjoint(ledger["id"]):
-        was = ", ".join(sorted(set(ledger["corpus"])))
+        was = f"{', '.join(sorted(set(ledger['corpus'])))}: {ledger['id'].iloc[0]}"
         raise PrepError(
-            f"--out {out} holds a dataset of {ledger['id'].nunique()} multitracks ({was}: {ledger['id'].iloc[0]}, ...), "
+            f"--out {out} holds a dataset of {ledger['id'].nunique()} multitracks ({was}, ...), "
             f"none of which is among the {len(ids)} of {corpus.name} at {corpus.root} ({min(ids)}, ...). "
             "Name another --out, or the --root that it was built from."
         )
