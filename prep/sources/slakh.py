@@ -188,7 +188,7 @@ def _stem_files(folder: Path) -> tuple[dict[str, Path], list[Rejected]] | Reject
     """Audio files by stem name; hidden files (macOS's ._*) are none of the corpus."""
     try:
         shown = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-        paths = [path for path in shown if path.is_file()]
+        paths = [path for path in shown if path.exists() and not path.is_dir()]
         dangling = [path for path in shown if path.is_symlink() and not path.exists()]
     except FileNotFoundError:
         return {}, []

@@ -1,5 +1,6 @@
 """Building again: after an interruption, a change, a smaller run, a fault."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,18 @@ def test_other_music_wants_another_folder(tmp_path: Path, codec: str) -> None:
     ):
         run(tmp_path / "other", tmp_path / "out", codec)
     assert files(tmp_path / "out") == before
+
+
+def test_what_is_no_file_is_in_the_ledger(tmp_path: Path, codec: str) -> None:
+    """A pipe, a link that leads nowhere, and one out of the corpus, which is as good as a file."""
+    root = write_corpus(tmp_path / "corpus", train=1)
+    stems = root / "train/Track00001/stems"
+    os.mkfifo(stems / "S08.flac")
+    (stems / "S09.flac").symlink_to(tmp_path / "nowhere")
+    (stems / "S00.flac").rename(tmp_path / "elsewhere.flac")
+    (stems / "S00.flac").symlink_to(tmp_path / "elsewhere.flac")
+    report = run(root, tmp_path / "out", codec, max_bad_fraction=0.5)
+    told = {row.path.rpartition("/")[2]: (row.status, row.reason) for row in report.ledger if "Track00001" in row.path}
+    assert told["S08.flac"] == ("quarantined", "unreadable")
+    assert told["S09.flac"] == ("quarantined", "missing_audio")
+    assert told["S00.flac"] == ("used", "")
