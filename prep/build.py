@@ -24,6 +24,7 @@ import torch
 from tqdm import tqdm
 
 import shards
+from prep.certified import certificate_of
 from prep.config import PrepConfig
 from prep.draft import Corpus, Draft, survey
 from prep.engines import local
@@ -153,6 +154,7 @@ def _header(draft: Draft) -> dict[str, Any]:
         "generation": draft.generation,
         "plan": draft.plan.digest,
         "codec": draft.identity.to_json(),
+        "certificate": certificate_of(draft),
         "latent_dtype": "float16",
         "levels_rate_hz": float(LEVELS_RATE_HZ),
         "classes": list(CLASSES),
