@@ -6,7 +6,7 @@ A codec with a number over its limit is refused. Of one that does not claim to b
 is told and not required.
 
 Two runs' latents differ by their worst frame: the root mean square over its numbers, in units of all latents' root mean
-square, as if latents had unit variance. Tokens and audio differ by the largest difference.
+square, as if these had unit variance; tokens in units of 1. Audio differs by the largest difference; full scale is 1.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Certificate:
 
 
 def certify(codec: Codec, audio: Sequence[Tensor]) -> Certificate:
-    """`audio`: (channels, samples) float32 each, of whatever lengths, on which runs are compared."""
+    """`audio`: one or more (channels, samples) float32, of whatever lengths, on which runs are compared."""
     with torch.inference_mode():
         measured = [*_frames(codec), _sound(codec, audio)]
         if all(each.ok for each in measured):  # the others take that for granted
@@ -99,14 +99,25 @@ def _frames(codec: Codec) -> Iterator[Measurement]:
     lengths = sorted({max(0, k * i.hop + d) for k in range(5) for d in (-1, 0, 1)})
     wrong, back = [], []
     for samples in lengths:
-        wanted = frames_of(samples, i.hop)
-        latents = codec.encode(noise(i, samples, "lengths")[None])
-        if latents.shape != (1, wanted, i.dim):
-            wrong.append(f"{samples} samples gave {tuple(latents.shape)}, not {(1, wanted, i.dim)}")
-        elif codec.decode(latents).shape != (1, i.channels, wanted * i.hop):
-            back.append(f"{wanted} frames gave {tuple(codec.decode(latents).shape)}")
+        frames = frames_of(samples, i.hop)
+        found, latents = _tried(codec.encode, noise(i, samples, "lengths")[None])
+        if latents is None or latents.shape != (1, frames, i.dim):
+            wrong.append(f"{samples} samples gave {found}, not {(1, frames, i.dim)}")
+            continue
+        found, audio = _tried(codec.decode, latents)
+        if audio is None or audio.shape != (1, i.channels, frames * i.hop):
+            back.append(f"{frames} frames gave {found}, not {(1, i.channels, frames * i.hop)}")
     yield Measurement("frames of a length", len(wrong), 0, "lengths", wrong[0] if wrong else f"of {len(lengths)}")
     yield Measurement("samples of the frames", len(back), 0, "lengths", back[0] if back else f"of {len(lengths)}")
+
+
+def _tried(run: Callable[[Tensor], Tensor], given: Tensor) -> tuple[str, Tensor | None]:
+    """The result, and its shape or the error in words."""
+    try:
+        result = run(given)
+    except Exception as error:  # whatever a codec raises, it is the codec's fault
+        return f"{type(error).__name__} ({error})", None
+    return str(tuple(result.shape)), result
 
 
 def _sound(codec: Codec, audio: Sequence[Tensor]) -> Measurement:
@@ -119,17 +130,25 @@ def _sound(codec: Codec, audio: Sequence[Tensor]) -> Measurement:
     for clip in [*audio, *extremes]:
         latents = codec.encode(clip[None])
         if i.codebook_size:
-            usable = (latents >= 0) & (latents < i.codebook_size) & torch.tensor(not latents.is_floating_point())
+            wrong = (
+                (latents < 0) | (latents >= i.codebook_size) if not latents.is_floating_point() else latents == latents
+            )
         else:
-            usable = torch.isfinite(latents)
-        bad += int((~usable).sum()) + int((~torch.isfinite(codec.decode(latents))).sum())
-    what = f"outside 0 ... {i.codebook_size - 1}, or in the audio" if i.codebook_size else "NaN or infinity"
+            wrong = ~torch.isfinite(latents)
+        bad += int(wrong.sum())
+        if not bad:
+            bad += int((~torch.isfinite(codec.decode(latents))).sum())
+    what = (
+        f"tokens beyond 0 ... {i.codebook_size - 1}, or audio that is not finite"
+        if i.codebook_size
+        else "NaN or infinity"
+    )
     return Measurement("unusable values", bad, 0, "values", what)
 
 
 def _in_steps(codec: Codec, audio: Sequence[Tensor]) -> Iterator[Measurement]:
     """Whole = chunked = streamed."""
-    i = codec.identity
+    i, unit = codec.identity, _unit(codec, audio)
     apart: dict[str, float] = {}
     for clip in audio:
         padded = F.pad(clip, (0, -clip.shape[1] % i.hop))[None]
@@ -138,7 +157,7 @@ def _in_steps(codec: Codec, audio: Sequence[Tensor]) -> Iterator[Measurement]:
         for name, sizes in _step_sizes(whole.shape[1]):
             latents = _stepped(codec.encode_step, codec.encode_state(1), padded, [n * i.hop for n in sizes], 2)
             sound = _stepped(codec.decode_step, codec.decode_state(1), whole, sizes, 1)
-            for what, value in (("encode", _latents_apart(latents, whole, i)), ("decode", _apart(sound, decoded))):
+            for what, value in (("encode", _latents_apart(latents, whole, unit)), ("decode", _apart(sound, decoded))):
                 apart[f"{what}: {name}"] = max(apart.get(f"{what}: {name}", 0.0), value)
     limit = _tolerance(i) if i.causal else None
     for name in ("encode: chunked", "encode: streamed", "decode: chunked", "decode: streamed"):
@@ -167,9 +186,10 @@ def _stepped(
 def _batched(codec: Codec, audio: Sequence[Tensor]) -> Iterator[Measurement]:
     """Alone = in a batch with clips of other lengths and levels."""
     i, limit = codec.identity, _tolerance(codec.identity)
-    audio = [*audio, noise(i, 5 * i.hop, "short"), 10 * noise(i, 8 * i.hop + 1, "loud")]
-    latents = [codec.encode(clip[None]) for clip in audio]
-    apart = [_latents_apart(one[None], each, i) for one, each in zip(encode_batch(codec, audio), latents, strict=True)]
+    audio = [*audio, noise(i, 5 * i.hop, "short"), 3 * noise(i, 8 * i.hop + 1, "loud")]
+    unit, latents = _unit(codec, audio), [codec.encode(clip[None]) for clip in audio]
+    together = encode_batch(codec, audio)
+    apart = [_latents_apart(one[None], each, unit) for one, each in zip(together, latents, strict=True)]
     yield Measurement("encode: batched", max(apart), limit)
     sound = decode_batch(codec, [each[0] for each in latents])
     apart = [_apart(one[None], codec.decode(each)) for one, each in zip(sound, latents, strict=True)]
@@ -180,17 +200,25 @@ def _tolerance(identity: CodecIdentity) -> float:
     return TOLERANCES.get(identity.dtype, TOLERANCES["float32"])
 
 
-def _latents_apart(a: Tensor, b: Tensor, identity: CodecIdentity) -> float:
-    """(1, frames, dim) each."""
-    if a.shape != b.shape or identity.codebook_size:
-        return _apart(a, b)
-    scale = b.square().mean().sqrt() if b.any() else torch.tensor(1.0)
-    return float((a - b).square().mean(2).sqrt().max() / scale)
+def _unit(codec: Codec, audio: Sequence[Tensor]) -> float:
+    """All latents' root mean square; 1 for tokens."""
+    if codec.identity.codebook_size:
+        return 1.0
+    return float(torch.cat([codec.encode(clip[None]).flatten() for clip in audio]).square().mean().sqrt()) or 1.0
+
+
+def _latents_apart(a: Tensor, b: Tensor, unit: float) -> float:
+    """(1, frames, dim) each: the worst frame's."""
+    if a.shape != b.shape:
+        return math.inf
+    value = float((a - b).float().square().mean(2).sqrt().max()) / unit
+    return value if math.isfinite(value) else math.inf
 
 
 def _apart(a: Tensor, b: Tensor) -> float:
-    """The largest difference: of audio, full scale is 1."""
-    return float((a - b).abs().max()) if a.shape == b.shape else math.inf
+    """Of audio, the largest difference; full scale is 1."""
+    value = float((a - b).abs().max()) if a.shape == b.shape else math.inf
+    return value if math.isfinite(value) else math.inf
 
 
 def _futures(codec: Codec) -> Iterator[Measurement]:
@@ -214,6 +242,8 @@ def _futures(codec: Codec) -> Iterator[Measurement]:
 
     nan = [torch.full_like(past, math.nan)]
     yield Measurement("encode: past after NaN", _changed(encode, past, nan, 2, i.hop), limit, "values")
+    if i.codebook_size:
+        return
     nan = [torch.full_like(latents, math.nan)]
     yield Measurement("decode: past after NaN", _changed(decode, latents, nan, 1, i.hop), limit, "values")
 
