@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from prep.draft import Draft  # which admits a codec before it scans
 
 # of the first stems of the first multitrack, from its middle on: of several lengths, since they share a batch
-PIECES_S = (7.0, 3.0, 2.0)
+PIECES_S = (6.5, 1.5)
 LISTENED_S = 20.0  # of each file that is named
 # float16, in which latents are stored, has every integer up to here
 MAX_CODEBOOK = 2049

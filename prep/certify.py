@@ -252,7 +252,7 @@ def _changed(run: Callable[[Tensor], Tensor], past: Tensor, futures: list[Tensor
     """Values that `run` gives for the frames before the change; time is axis 2 of audio and axis 1 of latents."""
     before, count = run(past), 0
     frames = past.shape[axis] // (hop if axis == 2 else 1)
-    for cut in (1, frames // 3, frames // 2, frames - 1):
+    for cut in (1, frames // 2, frames - 1):
         samples, n = (cut * hop, cut) if axis == 2 else (cut, cut * hop)
         for future in futures:
             mixed = torch.cat(

@@ -46,9 +46,9 @@ def made_audio(identity: CodecIdentity) -> list[Tensor]:
     spread = torch.linspace(1.0, 0.5, identity.channels)[:, None]
     return [
         noise(identity, length, "made"),
-        (spread * tones).float()[:, : length - identity.hop // 3],
-        (spread * clicks)[:, : length - identity.hop],
-        torch.zeros(identity.channels, length // 2 + 1),
+        (spread * tones).float()[:, : length // 2 - identity.hop // 3],
+        (spread * clicks)[:, : length // 3],
+        torch.zeros(identity.channels, length // 4 + 1),
     ]
 
 
