@@ -77,7 +77,8 @@ def _piece(draft: Draft) -> list[Tensor]:
 
 def one_threaded(codec: Codec, audio: Sequence[Tensor]) -> Certificate:
     """With as many threads as a build's workers have."""
-    return next(local(partial(certify, codec), [audio], workers=1))
+    [certificate] = local(partial(certify, codec), [audio], workers=1)
+    return certificate
 
 
 def accepted(certificate: Certificate) -> Certificate:
@@ -107,7 +108,7 @@ def certify_here(spec: str, files: Sequence[Path] = ()) -> Certificate:
         return certificate
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         there = pool.submit(_digest, spec, clips[0]).result()
-    here = next(local(partial(_digest, spec), [clips[0]], workers=1))
+    [here] = local(partial(_digest, spec), [clips[0]], workers=1)
     other = Measurement("another process differs", here != there, 0, "times")
     return replace(certificate, measurements=(*certificate.measurements, other))
 

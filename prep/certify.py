@@ -129,21 +129,19 @@ def _sound(codec: Codec, audio: Sequence[Tensor]) -> Measurement:
     bad = 0
     for clip in [*audio, *extremes]:
         latents = codec.encode(clip[None])
-        if i.codebook_size:
-            wrong = (
-                (latents < 0) | (latents >= i.codebook_size) if not latents.is_floating_point() else latents == latents
-            )
-        else:
-            wrong = ~torch.isfinite(latents)
-        bad += int(wrong.sum())
+        bad += int(_unusable(latents, i).sum())
         if not bad:
             bad += int((~torch.isfinite(codec.decode(latents))).sum())
-    what = (
-        f"tokens beyond 0 ... {i.codebook_size - 1}, or audio that is not finite"
-        if i.codebook_size
-        else "NaN or infinity"
-    )
+    what = f"NaN, infinity, or no token of 0 ... {i.codebook_size - 1}" if i.codebook_size else "NaN or infinity"
     return Measurement("unusable values", bad, 0, "values", what)
+
+
+def _unusable(latents: Tensor, identity: CodecIdentity) -> Tensor:
+    if not identity.codebook_size:
+        return ~torch.isfinite(latents)
+    if latents.is_floating_point():
+        return torch.ones_like(latents, dtype=torch.bool)
+    return (latents < 0) | (latents >= identity.codebook_size)
 
 
 def _in_steps(codec: Codec, audio: Sequence[Tensor]) -> Iterator[Measurement]:
@@ -184,9 +182,9 @@ def _stepped(
 
 
 def _batched(codec: Codec, audio: Sequence[Tensor]) -> Iterator[Measurement]:
-    """Alone = in a batch with clips of other lengths and levels."""
+    """Alone = in a batch with clips of other lengths, and with a louder one of the same."""
     i, limit = codec.identity, _tolerance(codec.identity)
-    audio = [*audio, noise(i, 5 * i.hop, "short"), 3 * noise(i, 8 * i.hop + 1, "loud")]
+    audio = [*audio, noise(i, 5 * i.hop + 1, "short"), 3 * noise(i, audio[0].shape[1], "loud")]
     unit, latents = _unit(codec, audio), [codec.encode(clip[None]) for clip in audio]
     together = encode_batch(codec, audio)
     apart = [_latents_apart(one[None], each, unit) for one, each in zip(together, latents, strict=True)]
