@@ -239,11 +239,11 @@ def _futures(codec: Codec) -> Iterator[Measurement]:
         return codec.decode_step(latents, codec.decode_state(1))[0]
 
     nan = [torch.full_like(past, math.nan)]
-    yield Measurement("encode: past after NaN", _changed(encode, past, nan, 2, i.hop), limit, "values")
+    yield Measurement("encode: past after nan", _changed(encode, past, nan, 2, i.hop), limit, "values")
     if i.codebook_size:
         return
     nan = [torch.full_like(latents, math.nan)]
-    yield Measurement("decode: past after NaN", _changed(decode, latents, nan, 1, i.hop), limit, "values")
+    yield Measurement("decode: past after nan", _changed(decode, latents, nan, 1, i.hop), limit, "values")
 
 
 def _changed(run: Callable[[Tensor], Tensor], past: Tensor, futures: list[Tensor], axis: int, hop: int) -> int:

@@ -54,7 +54,7 @@ def test_an_honest_codec_is_certified_and_measured() -> None:
         (made.Short(), "samples of the frames", 13),
         (made.Dividing(), "unusable values", None),
         (made.Late(), "delay heard", 100),
-        (made.Masking(), "encode: past after NaN", None),
+        (made.Masking(), "encode: past after nan", None),
         (made.Tokens(codebook_size=8), "unusable values", None),
     ],
     ids=lambda each: type(each).__name__ if isinstance(each, Honest) else None,
@@ -77,7 +77,7 @@ def test_each_cheat_is_the_honest_codec_but_for_one_thing() -> None:
         made.Chattering(): {"decode: batched"},
         made.Forgetful(): {"encode: chunked", "encode: streamed"},
         made.Late(): {"delay heard"},
-        made.Masking(): {"encode: past after NaN"},
+        made.Masking(): {"encode: past after nan"},
     }
     for codec, names in only.items():
         assert {each.name for each in certified(codec).failed} == names
