@@ -18,6 +18,7 @@ from typing import Any, Self
 from tqdm import tqdm
 
 import shards
+from prep.certified import certificate_of
 from prep.config import PrepConfig
 from prep.draft import Corpus, Draft, check_out, survey
 from prep.engines import local
@@ -190,6 +191,7 @@ def _header(draft: Draft) -> dict[str, Any]:
         "generation": draft.generation,
         "plan": draft.plan.digest,
         "codec": draft.identity.to_json(),
+        "certificate": certificate_of(draft),
         "latent_dtype": "float16",
         "levels_rate_hz": float(LEVELS_RATE_HZ),
         "classes": list(CLASSES),

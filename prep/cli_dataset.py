@@ -91,4 +91,17 @@ def verify(data: Path, repair: bool, root: Path | None, workers: int) -> None:
         sys.exit(1)
 
 
-COMMANDS = [rebuild, rollback, generations, status, finish, verify]
+@click.command()
+@click.argument("codec")
+@click.option("--audio", type=PATH, multiple=True, help="Sound files to compare runs on; by default made ones.")
+def certify(codec: str, audio: tuple[Path, ...]) -> None:
+    """Measure whether CODEC (causal, or NAME=CHECKPOINT) does what it says: exit code 1 where it does not."""
+    from prep.certified import certify_here
+
+    certificate = certify_here(codec, audio)
+    click.echo("\n".join(certificate.lines()))
+    if certificate.failed:
+        sys.exit(1)
+
+
+COMMANDS = [rebuild, rollback, generations, status, finish, verify, certify]

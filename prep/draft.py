@@ -14,6 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import shards
+from prep.certified import admit
 from prep.codecs import CodecIdentity, load_codec
 from prep.config import PrepConfig
 from prep.engines import local
@@ -127,7 +128,9 @@ def survey(
     """Scan and plan. Writes scan.parquet and nothing else."""
     _check_same(corpus, check_out(out))
     started = time.monotonic()
-    identity = load_codec(config.codec).identity
+    codec = load_codec(config.codec)
+    admit(codec, out)
+    identity = codec.identity
     rows = _scan(corpus, out, target_of(identity, config), workers, progress, rescan)
     return replace(draft_of(rows, corpus.root, out, config, identity), scan_s=time.monotonic() - started)
 

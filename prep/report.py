@@ -74,6 +74,7 @@ class Report:
             head,
             f"  in: {counts['audio_s'] / 3600:.2f} h of music, {counts['stem_s'] / 3600:.2f} h of stems used; "
             f"{renditions}{counts['pairs']} pairs of target and mix",
+            codec_line(index),
         ]
         for name, split in splits.items():
             size = sum(shard["bytes"] for shard in split["shards"]) / 1e6
@@ -102,6 +103,19 @@ class Report:
             f"  scan {self.work.scan_s:.1f} s; summed over workers: {', '.join(parts)}"
             "   (x: stem-seconds a second and core)",
         ]
+
+
+def codec_line(index: dict[str, Any]) -> str:
+    """Whether the latents are causal, and how far the codec hears ahead where they are not."""
+    codec = index["codec"]
+    if codec["causal"]:
+        return f"  codec {codec['name']}: certified causal, {codec['delay_samples']} samples of delay beyond the frame"
+    measured = {each["name"]: each["value"] for each in index["certificate"]["measurements"]}
+    encode, decode = measured["encode: reaches ahead"], measured["decode: reaches ahead"]
+    return (
+        f"  codec {codec['name']}: NOT causal. A frame hears {encode} samples ahead and sounds {decode} before itself: "
+        "what is trained on these latents cannot play live"
+    )
 
 
 def ledger_lines(ledger: list[LedgerRow], plan: Plan, where: str = "") -> list[str]:

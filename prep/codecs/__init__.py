@@ -2,6 +2,17 @@
 
 from prep.codecs.causal import CausalCodec, CausalConfig
 from prep.codecs.loading import CodecError, load_codec, save_codec
-from prep.codecs.protocol import Codec, CodecIdentity, State
+from prep.codecs.protocol import Codec, CodecIdentity, State, decode_batch, encode_batch
 
-__all__ = ["CausalCodec", "CausalConfig", "Codec", "CodecError", "CodecIdentity", "State", "load_codec", "save_codec"]
+__all__ = [
+    "CausalCodec",
+    "CausalConfig",
+    "Codec",
+    "CodecError",
+    "CodecIdentity",
+    "State",
+    "decode_batch",
+    "encode_batch",
+    "load_codec",
+    "save_codec",
+]

@@ -13,7 +13,7 @@ causal ConvNeXt over the whole latent corrects. Their phase is predicted where i
 elsewhere. Every synthesis window *starts* inside its own frame and rings into the next, so decoded sample n depends on
 nothing after the end of n's frame.
 
-Whole and streamed run the same code: `encode` is one long `encode_step` from the zero state.
+Whole and streamed run the same code: `encode` is `encode_step` from the zero state, in long stretches.
 Axes: B batch, T frames, S sub-frames (1024 samples), C mid and side, F bins.
 """
 
@@ -29,11 +29,12 @@ import torch.nn.functional as F
 import torchaudio.functional as taf
 from torch import Tensor, nn
 
-from prep.codecs.protocol import CodecIdentity, State
+from prep.codecs.protocol import CodecIdentity, State, check_audio, check_latents
 
 VERSION = 1  # raise it when the code below changes the numbers
 BOUND = 6.0  # of the envelope's numbers
 MEL_FLOOR = 1e-3
+STRETCH_FRAMES = 256  # a step of `encode` and `decode`, whose memory does not grow with the length of the audio
 CEILING = 0.7  # RMS of a synthesis window: no music reaches it, and no latent, however wrong, may exceed it
 
 
@@ -106,6 +107,7 @@ def overlap_add(windows: Tensor, hop: int, ringing: Tensor) -> tuple[Tensor, Ten
 class CausalCodec(nn.Module):
     """See the module's text. `identity` needs the weights to be final: call it after loading."""
 
+    convolutional = True  # not even NaN gets from the future into the past
     mel: Tensor
     window: Tensor
 
@@ -173,10 +175,13 @@ class CausalCodec(nn.Module):
 
     def encode(self, audio: Tensor) -> Tensor:
         """(B, 2, samples) -> (B, ceil(samples / hop), dim); the tail is padded with zeros."""
-        audio = F.pad(audio, (0, -audio.shape[2] % self.config.hop))
-        if not audio.shape[2]:
-            return audio.new_zeros(audio.shape[0], 0, self.config.dim)
-        return self.encode_step(audio, self.encode_state(audio.shape[0]))[0]
+        check_audio(audio, 2)
+        state, out = self.encode_state(len(audio)), [audio.new_zeros(len(audio), 0, self.config.dim)]
+        for start in range(0, audio.shape[2], STRETCH_FRAMES * self.config.hop):
+            part = audio[:, :, start : start + STRETCH_FRAMES * self.config.hop]
+            latents, state = self.encode_step(F.pad(part, (0, -part.shape[2] % self.config.hop)), state)
+            out.append(latents)
+        return torch.cat(out, dim=1)
 
     # -- decoder ------------------------------------------------------------------------------------------------
 
@@ -241,9 +246,12 @@ class CausalCodec(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """(B, frames, dim) -> (B, 2, frames * hop)."""
-        if not latents.shape[1]:
-            return latents.new_zeros(latents.shape[0], 2, 0)
-        return self.decode_step(latents, self.decode_state(latents.shape[0]))[0]
+        check_latents(latents, self.config.dim)
+        state, out = self.decode_state(len(latents)), [latents.new_zeros(len(latents), 2, 0)]
+        for start in range(0, latents.shape[1], STRETCH_FRAMES):
+            audio, state = self.decode_step(latents[:, start : start + STRETCH_FRAMES], state)
+            out.append(audio)
+        return torch.cat(out, dim=2)
 
     # -- identity -----------------------------------------------------------------------------------------------
 

@@ -63,14 +63,14 @@ def test_batched_is_alone(codec: CausalCodec) -> None:
 def test_the_future_does_not_reach_the_past(codec: CausalCodec, frame: int) -> None:
     """Other finite futures, loud and silent, and NaN: the encoder and the decoder are convolutions."""
     audio = music(9)
-    latents = codec.encode(audio)
-    decoded = codec.decode(latents)
+    latents = encode_in(codec, audio, 9)  # the steps take NaN
+    decoded = decode_in(codec, latents, 9)
     for future in (music(9, seed=1) * 30, torch.zeros_like(audio), torch.full_like(audio, float("nan"))):
         other = torch.cat([audio[:, :, : frame * HOP], future[:, :, frame * HOP :]], 2)
-        assert torch.equal(codec.encode(other)[:, :frame], latents[:, :frame])
+        assert torch.equal(encode_in(codec, other, 9)[:, :frame], latents[:, :frame])
     for future_latents in (latents.flip(1) * 5, torch.full_like(latents, float("nan"))):
         changed = torch.cat([latents[:, :frame], future_latents[:, frame:]], 1)
-        assert torch.equal(codec.decode(changed)[:, :, : frame * HOP], decoded[:, :, : frame * HOP])
+        assert torch.equal(decode_in(codec, changed, 9)[:, :, : frame * HOP], decoded[:, :, : frame * HOP])
 
 
 def test_each_frame_reaches_its_own_samples(codec: CausalCodec) -> None:
@@ -92,17 +92,6 @@ def test_frames_of_a_length(codec: CausalCodec, samples: int) -> None:
     latents = codec.encode(music(4)[:, :, :samples])
     assert latents.shape == (1, frames, codec.config.dim)
     assert codec.decode(latents).shape == (1, 2, frames * HOP)
-
-
-@pytest.mark.parametrize(
-    "audio",
-    [torch.zeros(1, 2, 3 * HOP), torch.ones(1, 2, 3 * HOP), 1e-38 * torch.ones(1, 2, 3 * HOP), music(3).sign()],
-    ids=["silence", "DC", "denormal", "full-scale square"],
-)
-def test_extremes_are_finite(audio: Tensor) -> None:
-    codec = load_codec()
-    latents = codec.encode(audio)
-    assert torch.isfinite(latents).all() and torch.isfinite(codec.decode(latents)).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1, HOP), (1, 6, HOP), (1, 2, HOP + 1), (2, HOP), (1, 2, 0)])
