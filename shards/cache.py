@@ -33,7 +33,7 @@ class Cache:
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
         with self._told():
-            folder.mkdir(parents=True, exist_ok=True)
+            self._make()
 
     def small(self, name: str, sha256: str) -> bytes | None:
         """A file's bytes, or None unless it is there and whole."""
@@ -75,6 +75,7 @@ class Cache:
         """
         part = self.folder / f"{name}.part"
         with self._told(size):
+            self._make()  # again, where somebody has cleared it away
             while True:
                 if found := self._found(name, size):
                     return found
@@ -95,6 +96,9 @@ class Cache:
             fcntl.flock(file, fcntl.LOCK_EX)
             with _unlocked(file):
                 fill(file, False)
+
+    def _make(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def _found(self, name: str, size: int) -> BinaryIO | None:
         try:

@@ -7,6 +7,7 @@ import mmap
 import os
 from collections import deque
 from functools import cached_property
+from typing import Any
 
 from shards.errors import ShardError
 from shards.generations import AGAIN
@@ -32,6 +33,9 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{self.place}/{self.listed.name}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Shard, (self.place, self.listed, self._verify)  # opened anew by the process that gets it
 
     @cached_property
     def receipt(self) -> Receipt:
@@ -73,8 +77,11 @@ class Shard:
         self._map = None
 
     def _right(self, block: int) -> bool:
-        data = memoryview(self.map)[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES]
-        return self.receipt.right(block, data)
+        opened = self.map
+        # To touch what was cut off since would end the process (SIGBUS)
+        if opened.size() < self.listed.bytes:
+            return False
+        return self.receipt.right(block, memoryview(opened)[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES])
 
     def _opened(self) -> mmap.mmap:
         try:

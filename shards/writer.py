@@ -17,7 +17,8 @@ import numpy as np
 
 from shards.errors import ShardError
 from shards.generations import AGAIN, atomic
-from shards.receipt import ARRAYS, ID, ROLES, SHARD, Entry, Receipt, digests, dump_json, npy_header
+from shards.place import SHARD
+from shards.receipt import ARRAYS, ID, ROLES, Entry, Receipt, digests, dump_json, npy_header
 
 T = TypeVar("T")
 # the json's keys in their order; [float] is a list of floats. One type a key and no empty list, because Hugging Face
