@@ -41,9 +41,8 @@ class Listed:
 class Place(Protocol):
     """A folder of a dataset, wherever it lies; str() names it in messages. All raise ShardError for what goes wrong."""
 
-    @property
-    def room_bytes(self) -> int | None:
-        """How many bytes of tars can be at hand at once; None where all of them are."""
+    def room(self, wanted: int) -> int | None:
+        """How many bytes of tars can be at hand at once; None where these are that are `wanted`."""
 
     def below(self, folder: str) -> Place: ...
 
@@ -78,8 +77,7 @@ class Folder:
     def __str__(self) -> str:
         return str(self.path)
 
-    @property
-    def room_bytes(self) -> int | None:
+    def room(self, wanted: int) -> int | None:
         return None
 
     def below(self, folder: str) -> Folder:

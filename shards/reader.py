@@ -117,20 +117,21 @@ class Dataset:
 
         A global shuffle where the cache holds all of the dataset, also what is not of this split; else windows of as
         many shards as a third of it holds, while the next window is being fetched. That the cache is this dataset's
-        alone is taken for granted. Raises ShardError where a third does not hold one shard.
+        alone is taken for granted. Raises ShardError where a third does not hold one shard, or the disk not the cache.
         """
         counts = [1] * len(self) if counts is None else [int(count) for count in counts]
         if len(counts) != len(self):
             raise ShardError(f"order: {len(counts)} counts for {len(self)} examples; give one for each")
-        room, sizes = self.place.room_bytes, [shard.listed.bytes for shard in self.shards]
-        if room is None or sum(item.bytes for item in listed_in(self.index)) <= room:
+        room = self.place.room(sum(item.bytes for item in listed_in(self.index)))
+        if room is None:
             return Shuffle(sum(counts))
         # A batch may end in one window and begin in the next, while the one after is fetched
-        window = room // 3 // max(sizes)
+        largest = max((shard.listed.bytes for shard in self.shards), default=1)
+        window = room // 3 // largest
         if not window:
             raise ShardError(
                 f"{self.place}: the cache holds {room / 1e9:.3g} GB, and three of its shards may have "
-                f"{3 * max(sizes) / 1e9:.3g} GB; raise cache_gb"
+                f"{3 * largest / 1e9:.3g} GB; raise cache_gb"
             )
         ends = [0, *accumulate(counts)]
         a_shard = [

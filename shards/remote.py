@@ -48,9 +48,15 @@ class Remote:
     def __reduce__(self) -> tuple[Any, ...]:
         return Remote, (self.address, self.cache)  # threads stay where they are
 
-    @property
-    def room_bytes(self) -> int:
-        return self.cache.limit * 19 // 20  # the rest is for receipts, and for what is on its way
+    def room(self, wanted: int) -> int | None:
+        room = self.cache.limit * 19 // 20  # the rest is for receipts
+        if (there := self.cache.there()) < min(wanted, room):
+            raise ShardError(
+                f"{self.cache.folder}: its disk has room for {there / 1e9:.3g} GB of the {self.cache.limit / 1e9:g} "
+                f"that cache_gb allows, and {self} has {wanted / 1e9:.3g}; lower cache_gb, or put the cache on another "
+                "disk: cache=… or $GREENROOM_CACHE"
+            )
+        return None if wanted <= room else room
 
     def below(self, folder: str) -> Remote:
         return Remote(self.address.below(folder), self.cache)

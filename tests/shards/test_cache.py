@@ -258,3 +258,20 @@ def test_other_splits_need_room_as_well(tmp_path: Path) -> None:
     for room, kind in ((7, shards.Windows), (9, shards.Shuffle)):
         opened = shards.open(f"file://{tmp_path}", cache=tmp_path / "cache", cache_gb=room * size / 1e9)
         assert isinstance(opened.split("train").order(), kind)
+
+
+def test_a_disk_that_is_smaller_than_the_cache_may_grow(
+    many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards would be dropped for want of room, whatever the order thinks."""
+    opened = shards.open(f"file://{many}", cache=tmp_path)
+    size = opened.shards[0].listed.bytes
+    assert opened[0].meta and opened[1].meta  # these are there, and count
+    monkeypatch.setattr(Cache, "_free", lambda self: 7 * size)
+    assert isinstance(opened.order(), shards.Shuffle)
+    monkeypatch.setattr(Cache, "_free", lambda self: 5 * size)
+    with pytest.raises(
+        ShardError, match=r"its disk has room for .* of the 100 that cache_gb allows, and .*; lower cache_gb"
+    ):
+        opened.order()
+    assert isinstance(shards.open(f"file://{many}", cache=tmp_path, cache_gb=6 * size / 1e9).order(), shards.Windows)

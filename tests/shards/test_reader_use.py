@@ -1,6 +1,7 @@
 """What people do with an opened dataset: send it to other processes, read it in threads, go elsewhere, print it."""
 
 import copy
+import gc
 import os
 import pickle
 import shutil
@@ -129,3 +130,19 @@ def test_numpy_copies_where_it_is_told_to_and_only_there(made: tuple[Path, list[
     assert np.array(member).flags.writeable and np.asarray(member, np.float32).dtype == np.float32
     with pytest.raises(ValueError, match="Unable to avoid copy"):
         np.asarray(member, np.float32, copy=False)
+
+
+def test_a_dataset_that_is_dropped_lets_go_of_its_files(tmp_path: Path) -> None:
+    dataset(tmp_path / "out")
+    opened = shards.open(tmp_path / "out")
+    crop = opened[3]["mixes"][0, 2:5]
+
+    def mapped() -> int:
+        return Path("/proc/self/maps").read_text().count(str(tmp_path))
+
+    assert opened[0].meta and mapped() == 2
+    del opened
+    gc.collect()
+    assert mapped() == 1 and crop.shape == (3, 8)
+    del crop
+    assert not mapped()
