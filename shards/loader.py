@@ -98,7 +98,7 @@ class Loader(Generic[T, B]):
         """
         self._refuse_running()
         seed, taken, order = (state.get(key) for key in ("seed", "taken", "order"))
-        if not (isinstance(seed, int) and isinstance(taken, int) and isinstance(order, str) and taken >= 0):
+        if not (isinstance(seed, int) and isinstance(taken, int) and isinstance(order, str) and 0 <= taken < 1 << 62):
             raise ShardError(
                 f"loader state is {state!r:.200}; it must have seed, taken and order: start anew without it"
             )
@@ -213,7 +213,10 @@ class Loader(Generic[T, B]):
 
 
 class Seat:
-    """One generator, set draw by draw to where `generator` begins: a new one would take thirty times as long."""
+    """Philox (Salmon et al. 2011) under key `seed`; (epoch, index) are the counter's upper words: 2^128 draws apart.
+
+    One generator, set anew draw by draw: to make one would take thirty times as long.
+    """
 
     def __init__(self, seed: int) -> None:
         self._bits = np.random.Philox(key=seed)
@@ -227,8 +230,3 @@ class Seat:
         self._counter[2:] = index, epoch
         self._bits.state = self._state  # also empties what is left over of the last draws: buffer and half a word
         return self._rng
-
-
-def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """Philox (Salmon et al. 2011) under key `seed`; (epoch, index) are the counter's upper words: 2^128 draws apart."""
-    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, index, epoch]))

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards import Loader, Mixture, Order, ShardError, Shuffle, Windows
-from shards.loader import Seat, generator
+from shards.loader import Seat
+from tests.shards.made import generator
 
 Draw = tuple[int, float]
 
@@ -243,6 +244,7 @@ def test_impossible_settings(setting: dict[str, int], message: str) -> None:
             "order 'shuffle of 24 indices', this loader has seed 5 and order 'shuffle",
         ),
         ({"taken": -1}, "must have seed, taken and order: start anew"),
+        ({"taken": 2**70}, "must have seed, taken and order"),
         ({"taken": 2.5}, "must have seed, taken and order"),
         ({"order": None}, "must have seed, taken and order"),
     ],
