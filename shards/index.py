@@ -29,12 +29,13 @@ def shard_of(id: str, count: int) -> int:
     return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big") % count
 
 
-def write_index(folder: Path, header: Mapping[str, Any], shards: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def write_index(folder: Path | str, header: Mapping[str, Any], shards: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Writes dataset.json over `shards` (split -> names of its tars), whose receipts must all be there; returns it.
 
     `header` holds dataset.json's other keys (`HEADER`). Shards without examples are not listed.
     Raises ShardError when a key is missing, an id occurs twice or a latent's dim is not the codec's.
     """
+    folder = Path(folder)
     missing = [key for key in HEADER if key not in header]
     if missing:
         raise ShardError(f"the header of {folder / 'dataset.json'} lacks {', '.join(missing)}")
