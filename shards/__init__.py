@@ -6,11 +6,11 @@ from shards.generations import current, history, roll_back, set_current
 from shards.index import shard_names, shard_of, write_index
 from shards.loader import Loader
 from shards.mixture import Mixture
-from shards.order import Order, Shuffle, permute
+from shards.order import Order, Shuffle
 from shards.reader import Dataset, Moments, open
 from shards.receipt import Receipt, finished, read_receipt
 from shards.record import Member, Record
-from shards.verify import Verification, faults, verify
+from shards.verify import faults, verify
 from shards.windows import Windows
 from shards.writer import Example, write_shard
 
@@ -27,14 +27,12 @@ __all__ = [
     "Record",
     "ShardError",
     "Shuffle",
-    "Verification",
     "Windows",
     "current",
     "faults",
     "finished",
     "history",
     "open",
-    "permute",
     "read_receipt",
     "roll_back",
     "set_current",

@@ -114,6 +114,9 @@ class _Connection:
         self._url, self._told = url, told
         self._system: tuple[int, Any, str] = (0, None, "")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Connection, (self._url, self._told)
+
     def made(self) -> tuple[Any, str]:
         """(The file system, the address's path in it)."""
         process, system, root = self._system

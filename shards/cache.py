@@ -33,7 +33,7 @@ class Cache:
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
         with self._told():
-            folder.mkdir(parents=True, exist_ok=True)
+            self._make()
 
     def small(self, name: str, sha256: str) -> bytes | None:
         """A file's bytes, or None unless it is there and whole."""
@@ -56,6 +56,11 @@ class Cache:
         except OSError:
             return False
 
+    def there(self) -> int:
+        """How many bytes of files the disk has room for, with those that are there."""
+        with self._told():
+            return self._free() + sum(size for _, _, size, _ in self._files())
+
     def use(self, name: str) -> bool:
         """Makes the file the one that was opened last; False where it is not here."""
         now = time.time_ns()
@@ -75,6 +80,7 @@ class Cache:
         """
         part = self.folder / f"{name}.part"
         with self._told(size):
+            self._make()  # again, where somebody has cleared it away
             while True:
                 if found := self._found(name, size):
                     return found
@@ -95,6 +101,9 @@ class Cache:
             fcntl.flock(file, fcntl.LOCK_EX)
             with _unlocked(file):
                 fill(file, False)
+
+    def _make(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def _found(self, name: str, size: int) -> BinaryIO | None:
         try:
@@ -157,11 +166,7 @@ class Cache:
 
         (Whether they fit the limit, whether something was dropped).
         """
-        files = []
-        for entry in os.scandir(self.folder):
-            with suppress(FileNotFoundError):
-                found = entry.stat()
-                files.append((not entry.name.endswith(".part"), found.st_mtime_ns, found.st_size, Path(entry.path)))
+        files = self._files()
         total = sum(size for _, _, size, _ in files)
         excess = max(total + needed - self.limit, needed - self._free())
         dropped = 0
@@ -171,6 +176,15 @@ class Cache:
             if path.suffix in (".tar", ".json", ".part") and _dropped(path, whole):
                 dropped += size
         return total + needed - dropped <= self.limit, dropped > 0
+
+    def _files(self) -> list[tuple[bool, int, int, Path]]:
+        """(Whether it is whole, when it was opened last, its size, it) of each file."""
+        files = []
+        for entry in os.scandir(self.folder):
+            with suppress(FileNotFoundError):
+                found = entry.stat()
+                files.append((not entry.name.endswith(".part"), found.st_mtime_ns, found.st_size, Path(entry.path)))
+        return files
 
     def _free(self) -> int:
         disk = os.statvfs(self.folder)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import BinaryIO, cast
 
 from shards.errors import ShardError
@@ -23,7 +24,7 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
 
     The bytes are on disk before the name is: after a power cut `path` is the old file or the whole new one.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{token_hex(4)}.part")  # two machines may have processes of one number
     try:
         with part.open("w+b") as file:
             yield cast(BinaryIO, file)
@@ -77,8 +78,10 @@ def current(out: Path) -> str:
     """The live generation's name. Raises ShardError where there is none or the file holds no name."""
     try:
         return live((out / "current").read_bytes(), str(out / "current"))
-    except OSError:
+    except FileNotFoundError:
         raise ShardError(f"{out} has no live generation (no file `current`); {AGAIN}") from None
+    except OSError as error:
+        raise ShardError(f"{out / 'current'} cannot be read ({error.strerror}); mend that, or {AGAIN}") from None
 
 
 def live(data: bytes, where: str) -> str:

@@ -64,8 +64,6 @@ def check(task: Task, seen: Seen) -> tuple[list[Fault], Receipt | None]:
 def _told(task: Task, receipt: Receipt, digest: str) -> list[Fault]:
     """What a receipt that can be read says amiss."""
     faults = []
-    if len({entry.id for entry in receipt.examples}) < len(receipt.examples):
-        faults.append("its receipt has an id twice")
     if not task.listed and digest != _digest_of(receipt):
         faults.append("its receipt is damaged")
     if task.extra and (receipt.examples or receipt.bytes):

@@ -13,7 +13,8 @@ import numpy as np
 
 from shards.errors import ShardError
 from shards.generations import AGAIN, atomic
-from shards.receipt import FORMAT, MOST, ROLES, SHARD, Receipt, dump_json, is_row, load_receipt, parse_json
+from shards.place import Listed
+from shards.receipt import FORMAT, MOST, ROLES, Receipt, dump_json, is_row, load_receipt, parse_json
 
 HEADER = ("generation", "plan", "codec", "latent_dtype", "levels_rate_hz", "classes", "config", "counts")
 _SEAL = b',\n "sha256": "%s"\n}\n'
@@ -28,12 +29,13 @@ def shard_of(id: str, count: int) -> int:
     return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big") % count
 
 
-def write_index(folder: Path, header: Mapping[str, Any], shards: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def write_index(folder: Path | str, header: Mapping[str, Any], shards: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Writes dataset.json over `shards` (split -> names of its tars), whose receipts must all be there; returns it.
 
     `header` holds dataset.json's other keys (`HEADER`). Shards without examples are not listed.
     Raises ShardError when a key is missing, an id occurs twice or a latent's dim is not the codec's.
     """
+    folder = Path(folder)
     missing = [key for key in HEADER if key not in header]
     if missing:
         raise ShardError(f"the header of {folder / 'dataset.json'} lacks {', '.join(missing)}")
@@ -80,21 +82,23 @@ def unseal(data: bytes, where: str) -> dict[str, Any]:
 
 
 def _is_valid(index: dict[str, Any]) -> bool:
-    """Whether what readers rely on is of the right kind. Names of shards cannot climb out of the folder."""
+    """Whether what readers rely on is of the right kind."""
     try:
-        listed = [shard for split in index["splits"].values() for shard in split["shards"]]
+        listed = listed_in(index)
         shares = [share for split in index["statistics"].values() for share in (split[role] for role in ROLES)]
-        names = {shard["name"] for shard in listed if SHARD.fullmatch(shard["name"])}
         rows = [row for share in shares for row in (share["mean"], share["std"])]
         return (
-            len(names) == len(listed)
-            and all(type(shard[key]) is int for shard in listed for key in ("bytes", "examples"))
-            and all(0 < shard["examples"] < shard["bytes"] for shard in listed)
+            len({shard.name for shard in listed}) == len(listed)
             and all(type(share["frames"]) is int and share["frames"] >= 0 for share in shares)
             and all(is_row(row, MOST) and len(row) == index["codec"]["dim"] for row in rows)
         )
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         return False
+
+
+def listed_in(index: Mapping[str, Any]) -> list[Listed]:
+    """The shards of what `unseal` gave, split after split."""
+    return [Listed.of(shard) for split in index["splits"].values() for shard in split["shards"]]
 
 
 def _check(receipts: Sequence[Receipt], dim: int) -> None:

@@ -5,6 +5,7 @@ within a batch. So every rank takes the same steps, an epoch visits each index o
 whatever the world.
 """
 
+import operator
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -59,9 +60,11 @@ class Loader(Generic[T, B]):
         pin: bool | None = None,
         epochs: int | None = None,
     ) -> None:
-        self.order = Shuffle(int(order)) if isinstance(order, int | np.integer) else order
-        self.rank, self.world = rank_and_world(rank, world)
-        self.batch_size, self.seed, self.loader, self.loaders, self.epochs = batch_size, seed, loader, loaders, epochs
+        self.order = Shuffle(order) if isinstance(order, int | np.integer) else order
+        # Plain ints: numpy's would come out in the state, which is for json
+        self.rank, self.world = map(operator.index, rank_and_world(rank, world))
+        self.batch_size, self.seed, self.loader, self.loaders = map(operator.index, (batch_size, seed, loader, loaders))
+        self.epochs = None if epochs is None else operator.index(epochs)
         self._draw, self._collate, self._ahead, self._pin = draw, collate, ahead, pin
         self._global = self.batch_size * self.world  # positions a step
         self._check()
@@ -95,7 +98,7 @@ class Loader(Generic[T, B]):
         """
         self._refuse_running()
         seed, taken, order = (state.get(key) for key in ("seed", "taken", "order"))
-        if not (isinstance(seed, int) and isinstance(taken, int) and isinstance(order, str) and taken >= 0):
+        if not (isinstance(seed, int) and isinstance(taken, int) and isinstance(order, str) and 0 <= taken < 1 << 62):
             raise ShardError(
                 f"loader state is {state!r:.200}; it must have seed, taken and order: start anew without it"
             )
@@ -153,10 +156,12 @@ class Loader(Generic[T, B]):
         if not 0 <= self.seed < 1 << 64:
             raise ShardError(f"loader: seed is {self.seed}; it must be in 0 … 2^64 - 1")
         if (size := self.order.size) < self._global:
-            mend = f"lower batch_size to at most {size // self.world}, use fewer ranks"
+            mend = f"use at most {size} ranks, or " if size else ""
+            if size >= self.world:
+                mend = f"lower batch_size to at most {size // self.world}, use fewer ranks, or "
             raise ShardError(
                 f"{size} indices are too few for one step of {self.world} ranks with batch_size {self.batch_size} "
-                f"({self._global}); {mend if size >= self.world else f'use at most {size} ranks'}, or add data"
+                f"({self._global}); {mend}add data"
             )
 
     def _refuse_running(self) -> None:
@@ -208,7 +213,10 @@ class Loader(Generic[T, B]):
 
 
 class Seat:
-    """One generator, set draw by draw to where `generator` begins: a new one would take thirty times as long."""
+    """Philox (Salmon et al. 2011) under key `seed`; (epoch, index) are the counter's upper words: 2^128 draws apart.
+
+    One generator, set anew draw by draw: to make one would take thirty times as long.
+    """
 
     def __init__(self, seed: int) -> None:
         self._bits = np.random.Philox(key=seed)
@@ -222,8 +230,3 @@ class Seat:
         self._counter[2:] = index, epoch
         self._bits.state = self._state  # also empties what is left over of the last draws: buffer and half a word
         return self._rng
-
-
-def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """Philox (Salmon et al. 2011) under key `seed`; (epoch, index) are the counter's upper words: 2^128 draws apart."""
-    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, index, epoch]))

@@ -29,6 +29,7 @@ class Mixture:
     Indices run through the sources one after another: source s begins at `offsets[s]`. An index's epoch is its
     source's, so a source of few indices and much weight comes round more often. A block of 1024 positions has
     each source's quota exactly (weights are rounded to 1/1024), spread evenly over it and otherwise at random.
+    Datasets at addresses need a cache (folder) each: in one they would drop each other's shards.
     """
 
     def __init__(self, orders: Sequence[Order], weights: Sequence[float]) -> None:
@@ -93,7 +94,7 @@ def _own_seed(seed: int, source: int) -> int:
 
 def _quotas(weights: Sequence[float]) -> list[int]:
     """Slots of a block, by largest remainder. Raises ShardError for weights that cannot be kept."""
-    if not weights or not all(np.isfinite(weight) and weight > 0 for weight in weights):
+    if not len(weights) or not all(np.isfinite(weight) and weight > 0 for weight in weights):
         raise ShardError(f"mixture: weights are {list(weights)}; give at least one, each a number above 0")
     shares = [Fraction(float(weight)) for weight in weights]
     total = sum(shares)

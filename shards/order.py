@@ -39,7 +39,7 @@ class Shuffle:
     """All indices of an epoch in one permutation: for data on local disk, or in a cache that holds them all."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size = int(size)  # numpy's have no bit_length
 
     def places(self, positions: NDArray[np.int64], seed: int) -> Places:
         epochs, within = np.divmod(positions, self.size)

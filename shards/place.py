@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self, cast
 
@@ -13,6 +13,7 @@ from shards.generations import AGAIN
 
 # No receipt and no dataset.json comes near it; whatever does is not read into memory
 MOST_BYTES = 1 << 28
+SHARD = re.compile(r"([a-z0-9_-]{1,80})-[0-9]{6}\.tar")  # no name that climbs out of its folder
 _SHA256 = re.compile(r"[0-9a-f]{128}")  # two of them
 
 
@@ -29,20 +30,19 @@ class Listed:
     @classmethod
     def of(cls, value: dict[str, Any]) -> Self:
         """Raises KeyError, TypeError or ValueError."""
-        name, sha256, receipt_sha256 = (str(value[key]) for key in ("name", "sha256", "receipt_sha256"))
-        listed = cls(name, int(value["bytes"]), sha256, receipt_sha256, int(value["examples"]))
-        named = name == Path(name).name and name.endswith(".tar")
-        if not named or min(listed.bytes, listed.examples) < 1 or not _SHA256.fullmatch(sha256 + receipt_sha256):
-            raise ValueError(f"shard {name[:60]!r}")
-        return listed
+        found = cls(*(value[field.name] for field in fields(cls)))
+        named = SHARD.fullmatch(found.name) and _SHA256.fullmatch(found.sha256 + found.receipt_sha256)
+        counted = type(found.bytes) is type(found.examples) is int and 0 < found.examples < found.bytes
+        if not named or not counted:
+            raise ValueError(f"shard {found.name[:60]!r}")
+        return found
 
 
 class Place(Protocol):
     """A folder of a dataset, wherever it lies; str() names it in messages. All raise ShardError for what goes wrong."""
 
-    @property
-    def room_bytes(self) -> int | None:
-        """How many bytes of tars can be at hand at once; None where all of them are."""
+    def room(self, wanted: int) -> int | None:
+        """How many bytes of tars can be at hand at once; None where these are that are `wanted`."""
 
     def below(self, folder: str) -> Place: ...
 
@@ -77,8 +77,7 @@ class Folder:
     def __str__(self) -> str:
         return str(self.path)
 
-    @property
-    def room_bytes(self) -> int | None:
+    def room(self, wanted: int) -> int | None:
         return None
 
     def below(self, folder: str) -> Folder:

@@ -4,6 +4,8 @@ Opening reads dataset.json and looks at each tar's size. A receipt is read, and 
 its shard is first touched; each 64 KiB block to its digest in the receipt, when it is first touched in this process.
 """
 
+import os
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +18,9 @@ import numpy as np
 
 from shards.errors import ShardError
 from shards.generations import AGAIN, live
-from shards.index import unseal
+from shards.index import listed_in, unseal
 from shards.order import Order, Shuffle
-from shards.place import Folder, Listed, Place
+from shards.place import Folder, Place
 from shards.record import Record
 from shards.shard import Shard
 from shards.windows import Windows
@@ -36,7 +38,7 @@ class Moments:
     std: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """The examples of a generation, or of one split of it: `len(dataset)`, `dataset[i]`, `for record in dataset`.
 
@@ -46,6 +48,12 @@ class Dataset:
     place: Place
     index: dict[str, Any]
     shards: tuple[Shard, ...]
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self.place}: {len(self)} examples in {len(self.shards)} shards>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Dataset, (self.place, self.index, self.shards)  # without the records at hand
 
     @property
     def codec(self) -> dict[str, Any]:
@@ -107,21 +115,23 @@ class Dataset:
     def order(self, counts: Sequence[int] | None = None) -> Order:
         """For a Loader whose index runs over the examples, `counts[i]` (else 1) indices for the i-th of them.
 
-        A global shuffle where all shards are at hand; else windows of as many shards as a third of the cache holds,
-        while the next window is being fetched. Raises ShardError where that is not even one shard.
+        A global shuffle where the cache holds all of the dataset, also what is not of this split; else windows of as
+        many shards as a third of it holds, while the next window is being fetched. That the cache is this dataset's
+        alone is taken for granted. Raises ShardError where a third does not hold one shard, or the disk not the cache.
         """
-        counts = [1] * len(self) if counts is None else counts
+        counts = [1] * len(self) if counts is None else [int(count) for count in counts]
         if len(counts) != len(self):
             raise ShardError(f"order: {len(counts)} counts for {len(self)} examples; give one for each")
-        room, sizes = self.place.room_bytes, [shard.listed.bytes for shard in self.shards]
-        if room is None or sum(sizes) <= room:
+        room = self.place.room(sum(item.bytes for item in listed_in(self.index)))
+        if room is None:
             return Shuffle(sum(counts))
         # A batch may end in one window and begin in the next, while the one after is fetched
-        window = room // 3 // max(sizes)
+        largest = max((shard.listed.bytes for shard in self.shards), default=1)
+        window = room // 3 // largest
         if not window:
             raise ShardError(
                 f"{self.place}: the cache holds {room / 1e9:.3g} GB, and three of its shards may have "
-                f"{3 * max(sizes) / 1e9:.3g} GB; raise cache_gb"
+                f"{3 * largest / 1e9:.3g} GB; raise cache_gb"
             )
         ends = [0, *accumulate(counts)]
         a_shard = [
@@ -155,10 +165,7 @@ def open(path: Path | str, *, verify: bool = True, cache: Path | str | None = No
     """
     place, data = _generation(_place(path, cache, cache_gb))
     index = unseal(data, f"{place}/dataset.json")
-    try:
-        listed = [Listed.of(item) for split in index["splits"].values() for item in split["shards"]]
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        raise ShardError(f"{place}/dataset.json has no valid list of shards; delete it and {AGAIN}") from None
+    listed = listed_in(index)
     place.check(listed)
     return Dataset(place, index, tuple(Shard(place, item, verify) for item in listed))
 
@@ -169,9 +176,11 @@ def _place(path: Path | str, cache: Path | str | None, cache_gb: float) -> Place
         from shards.remote import remote
 
         return remote(path, cache, cache_gb)
-    if not Path(path).is_dir():
-        raise ShardError(f"{path} is not a folder; give the --out of a `prep build`, or one of its generations")
-    return Folder(Path(path))
+    folder = Path(os.path.expanduser(path)).absolute()  # a shard is opened when it is touched, wherever one is then
+    if not os.path.isdir(folder):
+        told = ", or an address as text, with its //" if re.match(r"[a-z0-9]+:/", str(path)) else ""
+        raise ShardError(f"{path} is not a folder; give the --out of a `prep build`, or one of its generations{told}")
+    return Folder(folder)
 
 
 def _generation(place: Place) -> tuple[Place, bytes]:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from shards.errors import ShardError
 from shards.generations import AGAIN
-from shards.place import Folder
+from shards.place import SHARD, Folder
 
 FORMAT = 3
 ARRAYS = ("stems.npy", "mixes.npy", "levels.npy")
@@ -24,7 +24,6 @@ DIGEST_BYTES = 8  # of each block's sha256, which are kept
 Digests = bytes
 # webdataset lower-cases keys and splits them at dots; 80 leaves room for a suffix in a plain ustar name of 100
 ID = re.compile(r"[a-z0-9_-]{1,80}")
-SHARD = re.compile(r"([a-z0-9_-]{1,80})-[0-9]{6}\.tar")
 MOST = 65504.0  # float16 ends there, and so does what a latent's mean or deviation can be
 
 

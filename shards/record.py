@@ -25,6 +25,9 @@ class Record:
         self.shard, self.entry = shard, entry
         self._members: dict[str, Member] = {}
 
+    def __repr__(self) -> str:
+        return f"<Record {self.id} of {self.shard}>"
+
     @property
     def id(self) -> str:
         return self.entry.id
@@ -73,6 +76,9 @@ class Member:
         self._row = _F2.itemsize * int(np.prod(shape[1:], dtype=np.int64))
         self._step = _F2.itemsize * int(np.prod(shape[2:], dtype=np.int64))
 
+    def __repr__(self) -> str:
+        return f"<Member {self.shape} {self.dtype} of {self._shard}>"
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -80,8 +86,7 @@ class Member:
         return (self[row] for row in range(len(self)))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        whole = self[:]
-        return np.array(whole, dtype) if copy else whole.astype(dtype or _F2, copy=False)
+        return np.array(self[:], dtype, copy=copy)
 
     def __getitem__(self, key: Any) -> Any:
         whole: NDArray[np.float16] = np.ndarray(self.shape, _F2, self._shard.map, self._offset)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from shards.address import WAITS_S, Address, Missing, Refused
 from shards.cache import Cache
@@ -29,8 +29,8 @@ def remote(url: str, cache: Path | str | None, cache_gb: float) -> Remote:
     """Raises ShardError for an address or a cache that cannot be."""
     if not cache_gb > 0:
         raise ShardError(f"cache_gb is {cache_gb}; it must be above 0, such as 100")
-    folder = cache or os.environ.get("GREENROOM_CACHE") or os.path.expanduser("~/.cache/greenroom")
-    return Remote(Address(url), Cache(Path(folder), int(min(cache_gb, 1e9) * 1e9)))
+    folder = cache or os.environ.get("GREENROOM_CACHE") or "~/.cache/greenroom"
+    return Remote(Address(url), Cache(Path(folder).expanduser().absolute(), int(min(cache_gb, 1e9) * 1e9)))
 
 
 class Remote:
@@ -45,9 +45,18 @@ class Remote:
     def __str__(self) -> str:
         return str(self.address)
 
-    @property
-    def room_bytes(self) -> int:
-        return self.cache.limit
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Remote, (self.address, self.cache)  # threads stay where they are
+
+    def room(self, wanted: int) -> int | None:
+        room = self.cache.limit * 19 // 20  # the rest is for receipts
+        if (there := self.cache.there()) < min(wanted, room):
+            raise ShardError(
+                f"{self.cache.folder}: its disk has room for {there / 1e9:.3g} GB of the {self.cache.limit / 1e9:g} "
+                f"that cache_gb allows, and {self} has {wanted / 1e9:.3g}; lower cache_gb, or put the cache on another "
+                "disk: cache=… or $GREENROOM_CACHE"
+            )
+        return None if wanted <= room else room
 
     def below(self, folder: str) -> Remote:
         return Remote(self.address.below(folder), self.cache)

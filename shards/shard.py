@@ -7,6 +7,8 @@ import mmap
 import os
 from collections import deque
 from functools import cached_property
+from typing import Any
+from weakref import ReferenceType, ref
 
 from shards.errors import ShardError
 from shards.generations import AGAIN
@@ -15,7 +17,8 @@ from shards.receipt import BLOCK_BYTES, Receipt, parse_receipt
 
 # A memory map keeps its file open, and a process may have 1024 open
 _MOST_OPEN = 512
-_open: deque[Shard] = deque()  # its own operations are atomic; a lock might be held by another thread at a fork
+# Its own operations are atomic; a lock might be held by another thread at a fork
+_open: deque[ReferenceType[Shard]] = deque()
 
 
 class Shard:
@@ -32,6 +35,9 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{self.place}/{self.listed.name}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Shard, (self.place, self.listed, self._verify)  # opened anew by the process that gets it
 
     @cached_property
     def receipt(self) -> Receipt:
@@ -73,8 +79,11 @@ class Shard:
         self._map = None
 
     def _right(self, block: int) -> bool:
-        data = memoryview(self.map)[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES]
-        return self.receipt.right(block, data)
+        opened = self.map
+        # To touch what was cut off since would end the process (SIGBUS)
+        if opened.size() < self.listed.bytes:
+            return False
+        return self.receipt.right(block, memoryview(opened)[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES])
 
     def _opened(self) -> mmap.mmap:
         try:
@@ -86,9 +95,9 @@ class Shard:
         if len(opened) != self.listed.bytes:
             raise ShardError(f"{self} changed while it was opened; copy it again or {AGAIN}")
         self._map = opened
-        _open.append(self)
-        if len(_open) > _MOST_OPEN:
-            _open.popleft().release()
+        _open.append(ref(self))
+        if len(_open) > _MOST_OPEN and (oldest := _open.popleft()()):
+            oldest.release()
         return opened
 
     @property
@@ -98,6 +107,6 @@ class Shard:
 
 def release_evicted() -> None:
     """Lets go of the shards whose files a cache has dropped: their room on disk is free when nobody maps them."""
-    for shard in tuple(_open):
-        if shard._left:
+    for reference in tuple(_open):
+        if (shard := reference()) and shard._left:
             shard.release()

@@ -19,8 +19,8 @@ from shards.damage import Fault
 from shards.errors import ShardError
 from shards.generations import AGAIN, current
 from shards.held import Seen, Task, check
-from shards.index import unseal
-from shards.place import Folder, Listed
+from shards.index import listed_in, unseal
+from shards.place import Folder
 from shards.receipt import Receipt
 
 _SHARD = re.compile(r"[a-z0-9_-]+-[0-9]{6}\.(tar|json)")
@@ -91,7 +91,7 @@ class Verification:
             )
         inside = self.path / "generations"
         if not os.path.isdir(inside) and not os.path.exists(self.path / "current"):
-            if not any(_SHARD.fullmatch(file.name) for file in _files(self.path)):
+            if not any(file.name == "dataset.json" or _SHARD.fullmatch(file.name) for file in _files(self.path)):
                 raise ShardError(f"{self.path} is not a dataset; give the --out of a `prep build`")
             return [(self.path, "")]
         live = self._live(inside)
@@ -127,7 +127,7 @@ class Verification:
             found.index = load_index(folder)
             if found.index["generation"] != folder.name and folder != self.path:
                 raise ShardError(f"is that of generation {found.index['generation']}; {AGAIN}")
-            listed = _listed_tasks(folder, found.index)
+            listed = {item.name: Task(folder / item.name, item) for item in listed_in(found.index)}
         except ShardError as error:
             found.index = None
             told = str(error).removeprefix(f"{folder / 'dataset.json'} ")
@@ -152,17 +152,6 @@ def load_index(folder: Path) -> dict[str, Any]:
     if data is None:
         raise ShardError(f"{where} is missing; {AGAIN}")
     return unseal(data, where)
-
-
-def _listed_tasks(folder: Path, index: dict[str, Any]) -> dict[str, Task]:
-    try:
-        listed = [Listed.of(item) for split in index["splits"].values() for item in split["shards"]]
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        raise ShardError(f"{folder / 'dataset.json'} has no valid list of shards; {AGAIN}") from None
-    found = {item.name: Task(folder / item.name, item) for item in listed}
-    if len(found) != len(listed):
-        raise ShardError(f"{folder / 'dataset.json'} lists a shard twice; {AGAIN}")
-    return found
 
 
 def _all(generation: _Generation, pool: ThreadPoolExecutor, workers: int, seen: Seen) -> Iterator[Fault]:

@@ -17,7 +17,8 @@ import numpy as np
 
 from shards.errors import ShardError
 from shards.generations import AGAIN, atomic
-from shards.receipt import ARRAYS, ID, ROLES, SHARD, Entry, Receipt, digests, dump_json, npy_header
+from shards.place import SHARD
+from shards.receipt import ARRAYS, ID, ROLES, Entry, Receipt, digests, dump_json, npy_header
 
 T = TypeVar("T")
 # the json's keys in their order; [float] is a list of floats. One type a key and no empty list, because Hugging Face
@@ -62,13 +63,16 @@ class Example:
     audio: tuple[str, ...]
 
 
-def write_shard(path: Path, examples: Iterable[Example], fingerprint: dict[str, str], made_of: str = "") -> Receipt:
+def write_shard(
+    path: Path | str, examples: Iterable[Example], fingerprint: dict[str, str], made_of: str = ""
+) -> Receipt:
     """Writes `path` (`<split>-<6 digits>.tar`) and its receipt, or neither. `examples` are taken one at a time.
 
     The receipt is renamed into place last: where it is, its tar is whole. No examples: a receipt and no tar.
     Raises ShardError for an example that is not of the format or a disk that takes no more, and whatever `examples`
     raises; an older shard is then still there and whole.
     """
+    path = Path(path)
     named = SHARD.fullmatch(path.name)
     if not named:
         raise ShardError(f"{path}: a shard is named <split>-<6 digits>.tar, such as train-000000.tar")

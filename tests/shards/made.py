@@ -49,6 +49,11 @@ def example(name: str, stems: int = 3, mixes: int = 2, frames: int = 12, split: 
     return Example(name, meta, latents[:stems], latents[stems:], decibels, sources, streams, audio)
 
 
+def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """What a loader's draw is given, made from nothing."""
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, index, epoch]))
+
+
 def dataset(out: Path) -> list[Example]:
     """OUT with a live generation of two train shards and one test shard; returns the examples in its order."""
     folder = out / "generations" / HEADER["generation"]

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -222,3 +223,55 @@ def test_two_processes_and_a_cache_that_is_too_small_for_both(many: Path, tmp_pa
     assert 2 * size < most <= limit
     assert sum(path.endswith(".tar") for path in asked) > 8
     assert all(name.endswith((".tar", ".json")) for name in _names(tmp_path))
+
+
+def test_a_folder_that_is_cleared_away_is_made_again(many: Path, tmp_path: Path) -> None:
+    opened = shards.open(f"file://{many}", cache=tmp_path / "cache")
+    crop = opened[0]["stems"][0, :3]
+    shutil.rmtree(tmp_path / "cache")
+    local = shards.open(many)
+    for number in range(3):
+        np.testing.assert_array_equal(opened[number]["stems"][1, :3], local[number]["stems"][1, :3])
+    np.testing.assert_array_equal(crop, local[0]["stems"][0, :3])
+
+
+def test_a_cache_that_holds_the_tars_alone_does_not_thrash(many: Path, tmp_path: Path) -> None:
+    """Their receipts take room as well: of a global shuffle, each shard would be fetched again and again."""
+    opened = shards.open(many)
+    sizes = [shard.listed.bytes for shard in opened.shards]
+    with plain(many) as (address, asked):
+        opened = shards.open(address, cache=tmp_path, cache_gb=sum(sizes) / 1e9)
+        order = opened.order(np.full(8, 10))
+        loader = shards.Loader(order, 4, lambda index, rng: opened[index // 10]["mixes"][0, :3], list, 0, epochs=3)
+        assert len(list(loader)) == 60
+        fetched = [path for path in asked if path.endswith(".tar")]
+    assert 8 <= len(fetched) <= 4 * 8  # with what was fetched ahead of the next epoch
+
+
+def test_other_splits_need_room_as_well(tmp_path: Path) -> None:
+    names = {"train": shard_names("train", 2), "test": shard_names("test", 6)}
+    for split, tars in names.items():
+        for number, name in enumerate(tars):
+            write_shard(tmp_path / name, [example(f"{split}{number}", frames=900, split=split)], {})
+    write_index(tmp_path, HEADER, names)
+    size = (tmp_path / "train-000000.tar").stat().st_size
+    for room, kind in ((7, shards.Windows), (9, shards.Shuffle)):
+        opened = shards.open(f"file://{tmp_path}", cache=tmp_path / "cache", cache_gb=room * size / 1e9)
+        assert isinstance(opened.split("train").order(), kind)
+
+
+def test_a_disk_that_is_smaller_than_the_cache_may_grow(
+    many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards would be dropped for want of room, whatever the order thinks."""
+    opened = shards.open(f"file://{many}", cache=tmp_path)
+    size = opened.shards[0].listed.bytes
+    assert opened[0].meta and opened[1].meta  # these are there, and count
+    monkeypatch.setattr(Cache, "_free", lambda self: 7 * size)
+    assert isinstance(opened.order(), shards.Shuffle)
+    monkeypatch.setattr(Cache, "_free", lambda self: 5 * size)
+    with pytest.raises(
+        ShardError, match=r"its disk has room for .* of the 100 that cache_gb allows, and .*; lower cache_gb"
+    ):
+        opened.order()
+    assert isinstance(shards.open(f"file://{many}", cache=tmp_path, cache_gb=6 * size / 1e9).order(), shards.Windows)

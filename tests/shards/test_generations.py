@@ -35,6 +35,9 @@ def test_current_is_swapped_to_a_complete_generation(tmp_path: Path) -> None:
 def test_no_current(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="has no live generation"):
         current(tmp_path)
+    (tmp_path / "current").mkdir()
+    with pytest.raises(ShardError, match=r"current cannot be read \(Is a directory\)"):
+        current(tmp_path)
 
 
 def test_back_to_what_was_live_before(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_dataset_json_sums_up_the_receipts(tmp_path: Path) -> None:
     names = shard_names("train", 3)
     receipts = [write_shard(tmp_path / name, part, {}) for name, part in zip(names, parts, strict=True)]
     (tmp_path / ".train-000000.tar.4711.part").touch()
-    index = write_index(tmp_path, HEADER, {"train": names, "test": []})
+    index = write_index(str(tmp_path), HEADER, {"train": names, "test": []})
     written = (tmp_path / "dataset.json").read_bytes()
     head, _, tail = written.rpartition(b",\n")
     assert index | {"sha256": hashlib.sha256(head).hexdigest()} == json.loads(written) and tail.count(b"\n") == 2

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards import Loader, Mixture, Order, ShardError, Shuffle, Windows
-from shards.loader import Seat, generator
+from shards.loader import Seat
+from tests.shards.made import generator
 
 Draw = tuple[int, float]
 
@@ -196,6 +197,27 @@ def test_too_few_indices() -> None:
     with pytest.raises(ShardError, match=r"3 indices are .* of 4 ranks .*; use at most 3 ranks, or add data"):
         make(size=3, batch_size=1, world=4)
     make(size=8, batch_size=2, world=4)
+    with pytest.raises(ShardError, match=r"0 indices are too few for one step of 1 ranks .* \(2\); add data$"):
+        make(size=0, batch_size=2)
+
+
+def test_numpys_integers_are_as_good_as_pythons() -> None:
+    """Also in the state, which goes to json."""
+    numbers = {"batch_size": 2, "rank": 1, "world": 2, "loader": 0, "loaders": 2, "epochs": 3}
+
+    def state_of(kind: Callable[[int], Any]) -> tuple[str, list[list[int]]]:
+        given = {name: kind(number) for name, number in numbers.items()}
+        order = Mixture([Shuffle(kind(20)), Shuffle(30)], np.array([1, 2]))
+        loader = Loader(order, draw=lambda index, rng: index, collate=list, seed=kind(5), **given)
+        batches = list(loader)
+        state = json.dumps(loader.state_dict())
+        loader.load_state_dict(json.loads(state))
+        return state, batches
+
+    assert state_of(np.int64) == state_of(np.int32) == state_of(int)
+    for wrong in ({"batch_size": 2.0}, {"epochs": 1.5}):
+        with pytest.raises(TypeError):
+            make(**wrong)
 
 
 @pytest.mark.parametrize(("setting", "message"), [
@@ -222,6 +244,7 @@ def test_impossible_settings(setting: dict[str, int], message: str) -> None:
             "order 'shuffle of 24 indices', this loader has seed 5 and order 'shuffle",
         ),
         ({"taken": -1}, "must have seed, taken and order: start anew"),
+        ({"taken": 2**70}, "must have seed, taken and order"),
         ({"taken": 2.5}, "must have seed, taken and order"),
         ({"order": None}, "must have seed, taken and order"),
     ],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shards import Loader, Mixture, Order, Shuffle, Windows
-from shards.loader import generator
+from tests.shards.made import generator
 
 SEED = 11
 RUNS = 50  # of each kind

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards import Shuffle, permute
+from shards import Shuffle
+from shards.order import permute
 
 
 @settings(max_examples=60, deadline=None)

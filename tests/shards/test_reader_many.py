@@ -41,13 +41,13 @@ def test_the_order_fits_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     size = train.shards[0].listed.bytes
     assert isinstance(train.order(), shards.Shuffle) and train.order(range(10)).size == 45
     for room, kind in ((5 * size, shards.Shuffle), (3 * size, shards.Windows)):
-        monkeypatch.setattr(Folder, "room_bytes", room)
+        monkeypatch.setattr(Folder, "room", lambda self, wanted, room=room: None if wanted <= room else room)
         order = train.order([3, 0] * 5)
         assert isinstance(order, kind) and order.size == 15
     _, indices = order.places(np.arange(15), seed=0)
     assert sorted(indices.tolist()) == list(range(15))
     assert all(len(set(shard)) == 1 for shard in (indices // 3).reshape(5, 3).tolist())  # one shard after the other
-    monkeypatch.setattr(Folder, "room_bytes", 2 * size)
+    monkeypatch.setattr(Folder, "room", lambda self, wanted: 2 * size)
     with pytest.raises(ShardError, match=r"three of its shards may have .* raise cache_gb"):
         train.order()
     with pytest.raises(ShardError, match="3 counts for 10 examples; give one for each"):

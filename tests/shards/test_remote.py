@@ -115,9 +115,11 @@ def test_only_what_is_touched_is_fetched_and_once(asked: Any, tmp_path: Path) ->
     assert new()[5:] == opening
 
 
-def test_fetch_brings_shards_ahead(asked: Any, tmp_path: Path) -> None:
+def test_fetch_brings_shards_ahead(asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = shards.open(asked[0], cache=tmp_path)
-    assert opened.place.room_bytes == 100 * 10**9
+    with monkeypatch.context() as disk:
+        disk.setattr("shards.cache.Cache._free", lambda self: 10**12)
+        assert [opened.place.room(wanted * 10**9) for wanted in (95, 96)] == [None, 95 * 10**9]
     opened.place.fetch([shard.listed for shard in opened.shards])
     for thread in opened.place._threads:  # type: ignore[attr-defined]
         thread.join()

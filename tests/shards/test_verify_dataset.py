@@ -160,6 +160,13 @@ def test_what_does_not_belong_is_noted_and_no_fault(out: Path) -> None:
     assert line == "train-000009.tar: has a receipt with examples, which dataset.json does not list"
 
 
+def test_a_dataset_of_no_examples_has_no_faults(tmp_path: Path) -> None:
+    shards.write_index(tmp_path, HEADER, {"train": []})
+    assert len(shards.open(tmp_path)) == 0 and list(verify(tmp_path)) == []
+    (tmp_path / "dataset.json").write_text("{}")
+    assert [fault.shard for fault in verify(tmp_path)] == ["dataset.json"]
+
+
 def test_what_is_no_dataset(tmp_path: Path) -> None:
     for path, message in ((tmp_path, "is not a dataset"), (tmp_path / "none", "is not a folder")):
         with pytest.raises(ShardError, match=message):

@@ -20,7 +20,7 @@ def test_equal_content_is_equal_bytes(tmp_path: Path) -> None:
     one = example("a")
     turned = replace(one, meta=dict(reversed(one.meta.items())), stems=np.asfortranarray(one.stems))
     write_shard(first, [one, example("b")], {"machine": "made"})
-    write_shard(second, iter([turned, example("b")]), {"machine": "made"})
+    write_shard(str(second), iter([turned, example("b")]), {"machine": "made"})
     assert first.read_bytes() == second.read_bytes()
     assert first.with_suffix(".json").read_bytes() == second.with_suffix(".json").read_bytes()
 

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from shards import Example, ShardError, finished, write_index, write_shard
+from shards import Example, ShardError, faults, finished, write_index, write_shard
 from shards.generations import AGAIN
 from tests.shards.made import HEADER, example
 
@@ -165,3 +167,20 @@ write()
         stats.append(path.stat())
     assert found[0] == found[1]
     assert stats[1].st_mode & 0o777 == 0o600 != stats[0].st_mode & 0o777
+
+
+def test_two_writers_of_one_shard_leave_a_whole_one(tmp_path: Path) -> None:
+    """Of one process or of two with one number, as on two machines: neither writes into the other's file."""
+    path, both = tmp_path / "train-000000.tar", threading.Barrier(2)
+
+    def write(number: int) -> None:
+        def examples() -> Iterator[Example]:
+            yield example("a", frames=300)
+            both.wait(30)  # both have begun
+            yield example("b", frames=300)
+
+        write_shard(path, examples(), {})
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, range(2)))
+    assert _names(tmp_path) == WHOLE and not list(faults(path))
