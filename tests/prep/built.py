@@ -25,7 +25,7 @@ def here(function: Callable[[Any], Any], items: Sequence[Any], *_: Any) -> Itera
 
 
 def work_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("draft", "build", "render", "repair"):
+    for module in ("draft", "build", "render", "repair", "certified"):
         monkeypatch.setattr(f"prep.{module}.local", here)
 
 

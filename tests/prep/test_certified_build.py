@@ -16,7 +16,7 @@ from prep.cli import main
 from prep.codecs import CodecIdentity, State, load_codec
 from prep.errors import PrepError
 from prep.rebuild import rebuild
-from tests.prep.built import files, run
+from tests.prep.built import files, run, work_here
 from tests.prep.codecs import made
 from tests.prep.made import RATE, save_small_codec, tone, write_corpus
 
@@ -28,6 +28,7 @@ def call(*words: object) -> Result:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, codec: made.Honest) -> None:
+    work_here(monkeypatch)
     for place in ("prep.draft", "prep.certified", "prep.example"):
         monkeypatch.setattr(f"{place}.load_codec", lambda spec: codec)
     monkeypatch.setattr("prep.example._codec", lambda spec: codec)
@@ -97,14 +98,14 @@ def test_a_generation_is_certified_once(tmp_path: Path, codec: str, monkeypatch:
         with pytest.raises(TypeError):
             run(root, out, codec)
     with monkeypatch.context() as patched:
-        patched.setattr("prep.certified.certify", forbidden)
+        patched.setattr("prep.certified.one_threaded", forbidden)
         run(root, out, codec)
         assert run(root, out, codec).work is None
         with pytest.raises(AssertionError, match="certified already"):
             run(root, out, save_small_codec(tmp_path, seed=1))
     with monkeypatch.context() as patched:
         patched.setattr("prep.certified.VERSION", VERSION + 1)
-        patched.setattr("prep.certified.certify", forbidden)
+        patched.setattr("prep.certified.one_threaded", forbidden)
         with pytest.raises(AssertionError, match="certified already"):
             run(root, out, codec)
     run(root, tmp_path / "fresh", codec, workers=2)
