@@ -19,7 +19,7 @@ from prep.report import Report
 from prep.sources.slakh import read_slakh
 
 
-def here(function: Callable[[Any], Any], items: Sequence[Any], *_: Any) -> Iterator[Any]:
+def here(function: Callable[[Any], Any], items: Sequence[Any], *_: Any, **__: Any) -> Iterator[Any]:
     """In place of `local`, for tests that reach into the work: no worker process, the caller's."""
     return map(function, items)
 
