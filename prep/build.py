@@ -8,9 +8,9 @@ from __future__ import annotations
 import platform
 import re
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -30,8 +30,9 @@ from prep.engines import local
 from prep.errors import PrepError
 from prep.example import Built
 from prep.instruments import CLASSES
+from prep.kept import clear, kept_of, packing, take_over_kept
 from prep.ledger import check, count, write_ledger
-from prep.plan import PlanRow, read_header, write_plan
+from prep.plan import read_header, write_plan
 from prep.report import Report, Work
 from prep.reuse import take_over
 from prep.stages.activity import LEVELS_RATE_HZ
@@ -81,18 +82,15 @@ def finish(draft: Draft, workers: int, progress: bool = True, part: Part | None 
     check(draft.ledger, draft.config, str(out / "ledger.parquet"))
     write_plan(draft.plan, out / "plan.parquet", _header(draft))
     folder.mkdir(parents=True, exist_ok=True)
-    work, missing = Work(draft.scan_s, Counter()), draft.missing()
-    if part:
-        mine = part.takes(draft.groups)
-        missing = {name: rows for name, rows in missing.items() if name in mine}
-    changed = bool(missing)
-    if missing:
-        for name in take_over(out, folder, {name: draft.made_of[name] for name in missing}):
-            work.kept.append(name)
-            del missing[name]
-        _build_shards(draft, missing, workers, progress, work)
+    mine = part.takes(draft.groups) if part else draft.groups.keys()
+    work, missing, unkept = Work(draft.scan_s, Counter()), draft.missing().keys() & mine, draft.unkept().keys() & mine
+    changed = bool(missing or unkept)
+    if changed:
+        work.kept += take_over(out, folder, {name: made for name, made in draft.made_of.items() if name in missing})
+        taken = take_over_kept(out, draft.kept_folder, {name: draft.kept_of[name] for name in unkept})
+        _build_shards(draft, missing.difference(work.kept), unkept.difference(taken), workers, progress, work)
         work.wall_s = draft.scan_s + time.monotonic() - started
-    if left := draft.missing():
+    if left := {**draft.missing(), **draft.unkept()}:
         return Report(out, draft.generation, draft.ledger, draft.plan, work if work.wall_s else None, list(left))
     complete(out)
     return Report(out, draft.generation, draft.ledger, draft.plan, work if changed else None)
@@ -106,27 +104,50 @@ def complete(out: Path) -> str:
     folder = out / "generations" / header["generation"]
     names = {split: shards.shard_names(split, count) for split, count in counts.items()}
     every = [name for split in names.values() for name in split]
-    if missing := [name for name in every if not shards.finished(folder / name)]:
+    receipts = {name: shards.finished(folder / name) for name in every}
+    missing = {name for name, receipt in receipts.items() if not receipt}
+    audio = out / "audio" / header["plan"]
+    if header["config"].get("keep_audio"):
+        missing |= {name for name, each in receipts.items() if each and each.examples and not kept_of(audio / name)}
+    if missing:
         raise PrepError(
-            f"{folder}: {len(missing)} of {len(every)} shards are not there ({missing[0]}, ...). Run the parts that "
+            f"{folder}: {len(missing)} of {len(every)} shards are not there ({min(missing)}, ...). Run the parts that "
             "did not end again, or the same `prep build` without --part."
         )
+    clear(folder, audio)
     if not _has_header(folder / "dataset.json", header, names):
         shards.write_index(folder, header, names)
     shards.set_current(out, header["generation"])
     return str(header["generation"])
 
 
-def _build_shards(draft: Draft, missing: dict[str, list[PlanRow]], workers: int, progress: bool, work: Work) -> None:
-    """Write the missing shards; adds what was done to `work`."""
-    jobs = draft.jobs([row for group in missing.values() for row in group])
+def _build_shards(draft: Draft, missing: set[str], unkept: set[str], workers: int, progress: bool, work: Work) -> None:
+    """Write the missing shards, and the missing tars of kept audio; adds what was done to `work`."""
+    groups = {name: rows for name, rows in draft.groups.items() if name in missing | unkept}
+    keep = {row.id for name in unkept for row in groups[name]}
+    jobs = [replace(job, keep=job.id in keep) for job in draft.jobs([row for rows in groups.values() for row in rows])]
     with tqdm(total=len(jobs), desc="build", unit="example", disable=not progress) as bar:
-        examples = _watched(local(draft.worker(), jobs, workers), bar, work)
-        for name, group in missing.items():
-            shards.write_shard(draft.folder / name, islice(examples, len(group)), fingerprint(), draft.made_of[name])
+        every = _watched(local(draft.worker(), jobs, workers), bar, work)
+        for name, rows in groups.items():
+            built: Iterator[Built] = islice(every, len(rows))
+            if name in unkept:
+                built = _kept(built, draft.kept_folder / name, draft.kept_of[name])
+            examples = (item.example for item in built)
+            if name in missing:
+                shards.write_shard(draft.folder / name, examples, fingerprint(), draft.made_of[name])
+            else:
+                deque(examples, maxlen=0)
 
 
-def _watched(built: Iterator[Built], bar: tqdm[Any], work: Work) -> Iterator[shards.Example]:
+def _kept(built: Iterator[Built], path: Path, made_of: str) -> Iterator[Built]:
+    """The same; when they end, their FLACs lie at `path`, so that a finished shard's audio is kept."""
+    with packing(path, made_of) as add:
+        for item in built:
+            add(item.flacs, item.example.audio)
+            yield item
+
+
+def _watched(built: Iterator[Built], bar: tqdm[Any], work: Work) -> Iterator[Built]:
     """The examples as they come; keeps the bar and the account of the work."""
     started = time.monotonic()
     for item in built:
@@ -134,7 +155,9 @@ def _watched(built: Iterator[Built], bar: tqdm[Any], work: Work) -> Iterator[sha
         bar.update()
         speed = work.stream_s / max(1e-6, time.monotonic() - started)
         bar.set_postfix_str(f"{work.stream_s / 3600:.2f} audio hours, {speed:.0f}x real time")
-        yield item.example
+        for line in item.told:
+            tqdm.write(line)
+        yield item
 
 
 def _header(draft: Draft) -> dict[str, Any]:
@@ -157,7 +180,8 @@ def _header(draft: Draft) -> dict[str, Any]:
         "levels_rate_hz": float(LEVELS_RATE_HZ),
         "classes": list(CLASSES),
         "pairs": _pairs(draft),
-        "config": draft.config.model_dump(),
+        # without kept audio, datasets are the same as before there was any
+        "config": draft.config.model_dump(exclude=set() if draft.config.keep_audio else {"keep_audio"}),
         "counts": counts,
     }
 
