@@ -22,7 +22,7 @@ from prep.config import PrepConfig
 from prep.encode import STRETCH_FRAMES, Piece, encode, mixed
 from prep.errors import PrepError
 from prep.job import Built, Clock, Job
-from prep.kept import Flac, flac_at, new_files, read_pieces, rounded
+from prep.kept import Flac, flac_at, flac_name, new_files, read_pieces, rounded
 from prep.plan import PlanRow
 from prep.reuse import Measured, audio_digests, read_measured, read_streams, stream_digests
 from prep.scan import Target
@@ -124,9 +124,9 @@ def _mixed(
 
 
 def _flacs(job: Job, new: Mapping[int, Path]) -> list[Flac]:
-    """Of all streams, where they are asked for."""
-    flacs = {**job.kept, **{number: flac_at(path) for number, path in new.items()}}
-    return [flacs[number] for number in sorted(flacs)] if job.keep else []
+    """Of all streams, where they are asked for. What is kept may be another example's, of the same audio."""
+    flacs = {**job.kept, **{number: flac_at(path) for number, path in new.items()}} if job.keep else {}
+    return [replace(flacs[number], name=flac_name(job.id, number)) for number in sorted(flacs)]
 
 
 def _example(

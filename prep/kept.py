@@ -145,11 +145,15 @@ def _write(file: soundfile.SoundFile, codes: np.ndarray, samples: int) -> None:
         raise PrepError(f"{file.name} cannot be written; is the disk full? Make room, and run the same command again.")
 
 
+def flac_name(id: str, number: int) -> str:
+    return f"{id}.{number}.flac"
+
+
 def new_files(scratch: Path, id: str, numbers: Iterable[int]) -> dict[int, Path]:
     """Where to write FLACs of an example: in a folder of its own, without what a killed build has left there."""
     folder = scratch / f".{id}.part"
     shutil.rmtree(folder, ignore_errors=True)
-    paths = {number: folder / f"{id}.{number}.flac" for number in numbers}
+    paths = {number: folder / flac_name(id, number) for number in numbers}
     if paths:
         folder.mkdir()
     return paths
