@@ -189,8 +189,10 @@ def packing(path: Path, made_of: str) -> Iterator[Callable[[Sequence[Flac], Sequ
                     tar.addfile(info, source)
                 place = {"offset": offset, "size": flac.size, "sha256": flac.sha256}
                 members.append({"name": flac.name, **place, "audio": digest})
+                if flac.loose:  # now, since all of a long example are many
+                    flac.path.unlink()
             for folder in {flac.path.parent for flac in flacs if flac.loose}:
-                shutil.rmtree(folder)
+                folder.rmdir()
 
         yield add
         tar.close()
