@@ -87,7 +87,7 @@ def finish(draft: Draft, workers: int, progress: bool = True, part: Part | None 
     changed = bool(missing or unkept)
     if changed:
         work.kept += take_over(out, folder, {name: made for name, made in draft.made_of.items() if name in missing})
-        taken = take_over_kept(out, draft.kept_folder, {name: draft.kept_of[name] for name in unkept})
+        taken = take_over_kept(out, draft.kept_folder, {name: draft.audio_made_of[name] for name in unkept})
         _build_shards(draft, missing.difference(work.kept), unkept.difference(taken), workers, progress, work)
         work.wall_s = draft.scan_s + time.monotonic() - started
     if left := {**draft.missing(), **draft.unkept()}:
@@ -131,7 +131,7 @@ def _build_shards(draft: Draft, missing: set[str], unkept: set[str], workers: in
         for name, rows in groups.items():
             built: Iterator[Built] = islice(every, len(rows))
             if name in unkept:
-                built = _kept(built, draft.kept_folder / name, draft.kept_of[name])
+                built = _kept(built, draft.kept_folder / name, draft.audio_made_of[name])
             examples = (item.example for item in built)
             if name in missing:
                 shards.write_shard(draft.folder / name, examples, fingerprint(), draft.made_of[name])

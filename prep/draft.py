@@ -95,14 +95,14 @@ class Draft:
         return {name: rows for name, rows in self.groups.items() if not self._is_finished(name)}
 
     @cached_property
-    def kept_of(self) -> dict[str, str]:
+    def audio_made_of(self) -> dict[str, str]:
         """Of each shard whose audio is to be kept, what its tar of FLACs is made of."""
         groups = self.groups if self.config.keep_audio else {}
         return {name: made_of({row.id: self.audio[row.id] for row in rows}) for name, rows in groups.items() if rows}
 
     def unkept(self) -> dict[str, list[PlanRow]]:
         """The shards whose audio is to be kept, and is not, with their examples."""
-        wanted = self.kept_of.items()
+        wanted = self.audio_made_of.items()
         return {name: self.groups[name] for name, made in wanted if kept_of(self.kept_folder / name) != made}
 
     def _is_finished(self, name: str) -> bool:
