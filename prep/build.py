@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator, Set
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -26,9 +26,10 @@ from prep.errors import PrepError
 from prep.example import Built, Job
 from prep.fingerprint import fingerprint, strangers
 from prep.instruments import CLASSES
+from prep.kept import clear, kept_of, packing, take_over_kept
 from prep.ledger import check, count, write_ledger
 from prep.lock import alone, locked
-from prep.plan import PlanRow, read_header, write_plan
+from prep.plan import read_header, write_plan
 from prep.report import Report, Work
 from prep.reuse import take_over
 from prep.stages.activity import LEVELS_RATE_HZ
@@ -74,7 +75,7 @@ class Part:
 def finish(draft: Draft, workers: int, progress: bool = True) -> Report:
     """Build what is missing, write the index, and make the generation the live one. OUT is locked by the caller."""
     _begin(draft)
-    return _end(draft, _make(draft, draft.missing(), workers, progress))
+    return _end(draft, _make(draft, draft.groups.keys(), workers, progress))
 
 
 def build_part(
@@ -85,9 +86,7 @@ def build_part(
         with alone(out):
             draft = survey(corpus, out, config, workers, progress, rescan)
             _begin(draft)
-        mine = part.takes(draft.groups)
-        missing = {name: rows for name, rows in draft.missing().items() if name in mine}
-        work = _make(draft, missing, workers, progress)
+        work = _make(draft, part.takes(draft.groups), workers, progress)
         with alone(out):
             return _end(draft, work)
 
@@ -101,20 +100,22 @@ def _begin(draft: Draft) -> None:
     draft.folder.mkdir(parents=True, exist_ok=True)
 
 
-def _make(draft: Draft, missing: dict[str, list[PlanRow]], workers: int, progress: bool) -> Work:
-    """Writes the missing shards, or links those that another generation has."""
+def _make(draft: Draft, mine: Set[str], workers: int, progress: bool) -> Work:
+    """Of the shards `mine` writes those that are missing, or links those that another generation has."""
     started, work = time.monotonic(), Work(draft.scan_s, Counter())
-    if missing:
-        work.kept = take_over(draft.out, draft.folder, {name: draft.made_of[name] for name in missing})
-        left = {name: rows for name, rows in missing.items() if name not in work.kept}
-        _build_shards(draft, left, workers, progress, work)
+    missing, unkept = draft.missing().keys() & mine, draft.unkept().keys() & mine
+    if missing or unkept:
+        out = draft.out
+        work.kept = take_over(out, draft.folder, {n: made for n, made in draft.made_of.items() if n in missing})
+        taken = take_over_kept(out, draft.kept_folder, {name: draft.audio_made_of[name] for name in unkept})
+        _build_shards(draft, missing.difference(work.kept), unkept.difference(taken), workers, progress, work)
         work.wall_s = draft.scan_s + time.monotonic() - started
     return work
 
 
 def _end(draft: Draft, work: Work) -> Report:
     """Completes the dataset, unless other parts have still to build theirs."""
-    missing = list(draft.missing())
+    missing = list({**draft.missing(), **draft.unkept()})
     if not missing:
         complete(draft.out)
     return Report(draft.out, draft.generation, draft.ledger, draft.plan, work if work.wall_s else None, missing)
@@ -128,33 +129,58 @@ def complete(out: Path) -> str:
     folder = out / "generations" / header["generation"]
     names = {split: shards.shard_names(split, count) for split, count in counts.items()}
     every = [name for split in names.values() for name in split]
-    if missing := [name for name in every if not shards.finished(folder / name)]:
+    receipts = {name: shards.finished(folder / name) for name in every}
+    missing = {name for name, receipt in receipts.items() if not receipt}
+    audio = out / "audio" / header["plan"]
+    if header["config"].get("keep_audio"):
+        missing |= {name for name, each in receipts.items() if each and each.examples and not kept_of(audio / name)}
+    if missing:
         raise PrepError(
-            f"{folder}: {len(missing)} of {len(every)} shards are not there ({missing[0]}, ...). Run the parts that "
+            f"{folder}: {len(missing)} of {len(every)} shards are not there ({min(missing)}, ...). Run the parts that "
             "did not end again, or the same `prep build` without --part."
         )
+    clear(folder, audio)
     if not _has_header(folder / "dataset.json", header, names):
         shards.write_index(folder, header, names)
     shards.set_current(out, header["generation"])
     return str(header["generation"])
 
 
-def _build_shards(draft: Draft, missing: dict[str, list[PlanRow]], workers: int, progress: bool, work: Work) -> None:
-    """Write the missing shards; adds what was done to `work`."""
-    jobs = draft.jobs([row for group in missing.values() for row in group])
+def _build_shards(draft: Draft, missing: set[str], unkept: set[str], workers: int, progress: bool, work: Work) -> None:
+    """Write the missing shards, and the missing tars of kept audio; adds what was done to `work`."""
+    groups = {name: rows for name, rows in draft.groups.items() if name in missing | unkept}
+    keep = {row.id for name in unkept for row in groups[name]}
+    jobs = [replace(job, keep=job.id in keep) for job in draft.jobs([row for rows in groups.values() for row in rows])]
     work.elsewhere = strangers(_taken_over(draft, jobs))
     with (
         tqdm(total=len(jobs), desc="build", unit="example", disable=not progress) as bar,
-        closing(_watched(local(draft.worker(), jobs, workers), bar, work)) as examples,
+        closing(_watched(local(draft.worker(), jobs, workers), bar, work)) as every,
     ):
-        for done, (name, group) in enumerate(missing.items()):
+        for done, (name, rows) in enumerate(groups.items()):
             try:
-                shards.write_shard(
-                    draft.folder / name, islice(examples, len(group)), fingerprint(), draft.made_of[name]
-                )
+                _write(draft, name, islice(every, len(rows)), name in missing, name in unkept)
             except KeyboardInterrupt as stop:
-                stop.add_note(f"{done} of {len(missing)} missing shards are built")
+                stop.add_note(f"{done} of {len(groups)} missing shards are built")
                 raise
+
+
+def _write(draft: Draft, name: str, built: Iterator[Built], missing: bool, unkept: bool) -> None:
+    """One shard, or its kept audio, or both."""
+    if unkept:
+        built = _kept(built, draft.kept_folder / name, draft.audio_made_of[name])
+    examples = (item.example for item in built)
+    if missing:
+        shards.write_shard(draft.folder / name, examples, fingerprint(), draft.made_of[name])
+    else:
+        deque(examples, maxlen=0)
+
+
+def _kept(built: Iterator[Built], path: Path, made_of: str) -> Iterator[Built]:
+    """The same; when they end, their FLACs lie at `path`, so that a finished shard's audio is kept."""
+    with packing(path, made_of) as add:
+        for item in built:
+            add(item.flacs, item.example.audio)
+            yield item
 
 
 def _taken_over(draft: Draft, jobs: list[Job]) -> Iterator[shards.Receipt]:
@@ -164,7 +190,7 @@ def _taken_over(draft: Draft, jobs: list[Job]) -> Iterator[shards.Receipt]:
     return (receipt for tar in tars if (receipt := shards.finished(tar)))
 
 
-def _watched(built: Iterator[Built], bar: tqdm[Any], work: Work) -> Generator[shards.Example, None, None]:
+def _watched(built: Iterator[Built], bar: tqdm[Any], work: Work) -> Generator[Built, None, None]:
     """The examples as they come; keeps the bar and the account of the work."""
     started = time.monotonic()
     for item in built:
@@ -172,7 +198,9 @@ def _watched(built: Iterator[Built], bar: tqdm[Any], work: Work) -> Generator[sh
         bar.update()
         speed = work.stream_s / max(1e-6, time.monotonic() - started)
         bar.set_postfix_str(f"{work.stream_s / 3600:.2f} audio hours, {speed:.0f}x real time")
-        yield item.example
+        for line in item.told:
+            tqdm.write(line)
+        yield item
 
 
 def _header(draft: Draft) -> dict[str, Any]:
@@ -196,7 +224,8 @@ def _header(draft: Draft) -> dict[str, Any]:
         "levels_rate_hz": float(LEVELS_RATE_HZ),
         "classes": list(CLASSES),
         "pairs": _pairs(draft),
-        "config": draft.config.model_dump(),
+        # without kept audio, datasets are the same as before there was any
+        "config": draft.config.model_dump(exclude=set() if draft.config.keep_audio else {"keep_audio"}),
         "counts": counts,
     }
 

@@ -67,7 +67,10 @@ def _is_of(header: dict[str, Any], identity: CodecIdentity) -> bool:
 
 
 def _piece(draft: Draft) -> list[Tensor]:
-    row, pieces = draft.plan.rows[0], []
+    """Of the corpus; where only kept audio is at hand, made audio."""
+    row, pieces = draft.plan.rows[0], list[Tensor]()
+    if draft.root is None:
+        return made_audio(draft.identity)
     for i, seconds in enumerate(PIECES_S[: len(row.stems)]):
         audio = read_stem(row, i, draft.root, draft.target)
         start = max(0, audio.shape[1] - round(seconds * draft.target.rate)) // 2

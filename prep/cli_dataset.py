@@ -15,9 +15,9 @@ workers_option = click.option("--workers", type=click.IntRange(1), default=os.cp
 @click.command()
 @click.argument("data", type=PATH)
 @click.option("--codec", required=True, help="NAME or NAME=CHECKPOINT, such as causal=runs/codec/causal.safetensors.")
-@click.option("--root", type=PATH, required=True, help="The corpus that DATA was built from.")
+@click.option("--root", type=PATH, help="The corpus that DATA was built from; not needed where its audio is kept.")
 @workers_option
-def rebuild(data: Path, codec: str, root: Path, workers: int) -> None:
+def rebuild(data: Path, codec: str, root: Path | None, workers: int) -> None:
     """Encode DATA's plan again with another codec, and make that the live generation."""
     from prep.rebuild import rebuild as run
 
@@ -47,12 +47,15 @@ def generations(data: Path, prune: bool, keep: int) -> None:
     """List DATA's generations, the live one (*) first; with --prune, remove old and unfinished ones."""
     from prep.generations import generations as found
     from prep.generations import prune as remove
+    from prep.kept import kept_plans
 
     if prune:
+        before = sum(each.bytes for each in kept_plans(data))
         removed = remove(data, keep)
-        freed = sum(each.own_bytes for each in removed) / 1e6
+        kept = before - sum(each.bytes for each in kept_plans(data))
+        freed = (sum(each.own_bytes for each in removed) + kept) / 1e6
         click.echo(f"{len(removed)} generations removed, {freed:.1f} MB freed")
-    click.echo("\n".join(each.line() for each in found(data)))
+    click.echo("\n".join([*(each.line() for each in found(data)), *(each.line() for each in kept_plans(data))]))
 
 
 @click.command()

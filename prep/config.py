@@ -108,6 +108,8 @@ class PrepConfig(Section):
 
     seed: int = 0
     codec: str = "causal"
+    # every stream's audio is kept as FLAC beside the latents, rounded to 24 bits; `prep rebuild` then needs no source
+    keep_audio: bool = False
     max_bad_fraction: float = Field(0.1, ge=0, le=1)  # a larger share of quarantined files stops the build
     instruments: Instruments = Instruments()
     activity: Activity = Activity()

@@ -20,6 +20,7 @@ from prep.config import PrepConfig
 from prep.engines import local
 from prep.errors import PrepError, Reject
 from prep.example import Built, Job, build_example
+from prep.kept import Flac, kept_in, kept_of, made_of
 from prep.ledger import LedgerRow, make_ledger
 from prep.lock import LOCK
 from prep.multitrack import Multitrack
@@ -43,9 +44,9 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Draft:
-    """What would be built, and where: `folder` is the generation's."""
+    """What would be built, and where: `folder` is the generation's, `kept_folder` its plan's kept audio's."""
 
-    root: Path
+    root: Path | None  # of the corpus; none where all audio is kept
     out: Path
     config: PrepConfig
     identity: CodecIdentity
@@ -59,11 +60,16 @@ class Draft:
 
     @property
     def generation(self) -> str:
-        return f"{self.plan.digest}-{self.identity.name}-{self.identity.digest}"
+        kept = "-kept" if self.config.keep_audio else ""
+        return f"{self.plan.digest}-{self.identity.name}-{self.identity.digest}{kept}"
 
     @property
     def folder(self) -> Path:
         return self.out / "generations" / self.generation
+
+    @property
+    def kept_folder(self) -> Path:
+        return self.out / "audio" / self.plan.digest
 
     @property
     def shards(self) -> dict[str, list[str]]:
@@ -95,6 +101,17 @@ class Draft:
         """The shards that are not finished, with their examples."""
         return {name: rows for name, rows in self.groups.items() if not self._is_finished(name)}
 
+    @cached_property
+    def audio_made_of(self) -> dict[str, str]:
+        """Of each shard whose audio is to be kept, what its tar of FLACs is made of."""
+        groups = self.groups if self.config.keep_audio else {}
+        return {name: made_of({row.id: self.audio[row.id] for row in rows}) for name, rows in groups.items() if rows}
+
+    def unkept(self) -> dict[str, list[PlanRow]]:
+        """The shards whose audio is to be kept, and is not, with their examples."""
+        wanted = self.audio_made_of.items()
+        return {name: self.groups[name] for name, made in wanted if kept_of(self.kept_folder / name) != made}
+
     def _is_finished(self, name: str) -> bool:
         receipt = shards.finished(self.folder / name)
         return receipt is not None and receipt.made_of == self.made_of[name]
@@ -102,15 +119,17 @@ class Draft:
     def jobs(self, rows: list[PlanRow]) -> list[Job]:
         """What is left to do for these rows, given what complete generations hold."""
         known = known_in(self.out) if rows else Known()
-        return [self._job(row, known) for row in rows]
+        kept = kept_in(self.out) if rows and self.config.keep_audio else {}
+        return [self._job(row, known, kept) for row in rows]
 
-    def _job(self, row: PlanRow, known: Known) -> Job:
+    def _job(self, row: PlanRow, known: Known, kept: dict[str, Flac]) -> Job:
         audio = self.audio[row.id]
         streams = stream_digests(audio, self.identity)
         return Job(
             row,
             {i: known.streams[digest] for i, digest in enumerate(streams) if digest in known.streams},
             {i: known.audio[digest] for i, digest in enumerate(audio) if digest in known.audio},
+            {i: kept[digest] for i, digest in enumerate(audio) if digest in kept},
         )
 
     def worker(self) -> Callable[[Job], Built]:

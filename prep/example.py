@@ -7,9 +7,8 @@ a time, and the latents, whatever the number of stems and their length.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,107 +19,131 @@ import shards
 from prep.choice import gains_by
 from prep.codecs import Codec, load_codec
 from prep.config import PrepConfig
-from prep.encode import encode
+from prep.encode import STRETCH_FRAMES, Piece, encode, mixed
 from prep.errors import PrepError
+from prep.job import Built, Clock, Job
+from prep.kept import Flac, flac_at, flac_name, new_files, read_pieces, rounded
 from prep.plan import PlanRow
-from prep.reuse import Measured, Place, audio_digests, read_measured, read_streams, stream_digests
+from prep.reuse import Measured, audio_digests, read_measured, read_streams, stream_digests
 from prep.scan import Target
 from prep.spool import Spool
 from prep.stages.loudness import SILENCE_LUFS, ceiling_gain_db, noted
 from prep.stages.meter import Meter
-from prep.stages.mixing import Members, mix_audio, mix_gain_db
+from prep.stages.mixing import mix_audio, mix_gain_db
 from prep.stem import read_stem
 
 # samples a look at the mixes before that
 MEASURED_SAMPLES = 1 << 18
+# streams whose FLACs are written side by side: a process may not have more than about a thousand open files
+WRITTEN_AT_ONCE = 100
 
 
-@dataclass(frozen=True)
-class Built:
-    """An example; the seconds of audio that were read and encoded for it, how many of its streams were encoded, and
-    the seconds that each stage took."""
-
-    example: shards.Example
-    stem_s: float
-    stream_s: float
-    encoded: int
-    seconds: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Job:
-    """An example to build, and where finished streams of it lie, by their number: stems first, then mixes. Streams of
-    the same audio, in `heard`, bring what is measured of it."""
-
-    row: PlanRow
-    known: Mapping[int, Place] = field(default_factory=dict)
-    heard: Mapping[int, Place] = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        return self.row.id
-
-    @property
-    def members(self) -> list[Members]:
-        """Of every stream."""
-        return [*((i,) for i in range(len(self.row.stems))), *self.row.mixes]
-
-    @property
-    def missing(self) -> list[int]:
-        """The streams that are not known."""
-        return [number for number in range(len(self.members)) if number not in self.known]
-
-    @property
-    def needed(self) -> list[int]:
-        """The stems that the missing streams are made of."""
-        members = self.members
-        return sorted({i for number in self.missing for i in members[number]})
-
-
-def build_example(job: Job, root: Path, scratch: Path, config: PrepConfig, target: Target) -> Built:
+def build_example(job: Job, root: Path | None, scratch: Path, config: PrepConfig, target: Target) -> Built:
     """Every stream that is not known already is measured and encoded. `scratch`: a folder for what memory cannot hold.
 
-    Raises PrepError when a source has changed since the scan.
+    Raises PrepError when a source has changed since the scan, or is needed and there is no `root`.
     """
     clock, row = Clock(), job.row
     codec = _codec(config.codec)
-    n, members = len(row.stems), job.members
     frames = math.ceil(row.samples / codec.identity.hop)
-    latents = np.zeros((len(members), frames, codec.identity.dim), np.float16)
+    latents = np.zeros((len(job.members), frames, codec.identity.dim), np.float16)
     streams = read_streams(job.known)
     for number, stream in streams.items():
         latents[number] = stream.latents
     job = replace(job, known={number: job.known[number] for number in streams})  # without what was damaged
-    missing, needed = job.missing, job.needed
     measured = {number: stream.measured for number, stream in streams.items()}
-    measured |= read_measured({number: job.heard[number] for number in missing if number in job.heard})
+    measured |= read_measured({number: job.heard[number] for number in job.missing if number in job.heard})
     clock.lap("copy")
-    unmeasured = [i for i in needed if i not in measured and (i in missing or not row.gains_db)]
-    if unmeasured and not row.gains_db and config.loudness.policy == "as_recorded":
-        needed = unmeasured = list(range(n))  # one gain for all
+    job, told = _sound(job, measured, root)
+    stretch = STRETCH_FRAMES * codec.identity.hop
+    again = {number: job.kept[number] for number in job.reread}
+    encode(codec, read_pieces(again, target.channels, row.samples, stretch, clock.lap), again, latents, clock.lap)
     with Spool(target.channels, row.samples, scratch) as spool:
-        measured |= _read_stems(row, needed, unmeasured, root, config, target, spool, clock)
-        gains_db = [measured[i].gain_db if i in measured else gain for i, gain in enumerate(row.gains_db or n * [0.0])]
-        mixes = {number: members[number] for number in missing if number >= n and number not in measured}
-        measured |= _measure_mixes(row, mixes, gains_db, spool, config, target, clock)
-        wanted = {number: (members[number], measured[number].gain_db) for number in missing}
-        encode(codec, wanted, gains_db, spool, latents, clock.lap)
+        needed, gains_db = _measure(job, measured, root, config, target, spool, clock)
+        pieces = _mixed(job, measured, gains_db, spool, stretch, clock)
+        paths = new_files(scratch, row.id, [i for i in job.mixed if i not in job.kept]) if job.keep else {}
+        if config.keep_audio:
+            pieces = rounded(pieces, paths, target.rate, row.samples, clock.lap)
+        encode(codec, pieces, set(job.missing) - again.keys(), latents, clock.lap)
     if not np.isfinite(latents).all():
         raise PrepError(f"{row.id}: the codec gave latents that are not finite. Certify the codec.")
-    ordered = [measured[number] for number in range(len(members))]
+    example = _example(job, latents, [measured[number] for number in range(len(latents))], config, target)
+    flacs = _flacs(job, paths)
+    if flacs:
+        clock.lap("keep")
+    length_s, encoded = row.samples / target.rate, len(job.missing)
+    return Built(example, needed * length_s, encoded * length_s, encoded, clock.seconds, flacs, told)
+
+
+def _sound(job: Job, measured: Mapping[int, Measured], root: Path | None) -> tuple[Job, list[str]]:
+    """Without heard streams whose measures could not be read, and without kept audio that is damaged; what to tell.
+
+    Raises PrepError where only sources could replace that, and there is no `root`."""
+    job = replace(job, heard={number: place for number, place in job.heard.items() if number in measured})
+    used = job.kept if job.keep else job.reread
+    damaged = [number for number in used if not job.kept[number].is_sound()]
+    told = [f"{job.kept[number]} is damaged" for number in damaged]
+    job = replace(job, kept={number: flac for number, flac in job.kept.items() if number not in damaged})
+    if job.needed and root is None:
+        raise PrepError(f"{job.id}: {(told or ['not all of its audio is kept'])[0]}. Name the corpus: --root FOLDER.")
+    again = "so sources are read. Delete that tar, and `prep build` keeps its audio again."
+    return job, [f"{each}, {again}" for each in told]
+
+
+def _measure(
+    job: Job,
+    measured: dict[int, Measured],
+    root: Path | None,
+    config: PrepConfig,
+    target: Target,
+    spool: Spool,
+    clock: Clock,
+) -> tuple[int, list[float]]:
+    """Reads the stems that are needed into the spool, and adds to `measured` what is missing there. How many stems
+    were read, and the gains of all."""
+    row, n, needed = job.row, len(job.row.stems), job.needed
+    unmeasured = [i for i in needed if i not in measured and (i in job.missing or not row.gains_db)]
+    if unmeasured and not row.gains_db and config.loudness.policy == "as_recorded":
+        needed = unmeasured = list(range(n))  # one gain for all
+    if root:
+        measured |= _read_stems(row, needed, unmeasured, root, config, target, spool, clock)
+    gains_db = [measured[i].gain_db if i in measured else gain for i, gain in enumerate(row.gains_db or n * [0.0])]
+    mixes = {number: job.members[number] for number in job.mixed if number >= n and number not in measured}
+    measured |= _measure_mixes(row, mixes, gains_db, spool, config, target, clock)
+    return len(needed), gains_db
+
+
+def _mixed(
+    job: Job, measured: Mapping[int, Measured], gains_db: list[float], spool: Spool, stretch: int, clock: Clock
+) -> Iterator[Piece]:
+    """All streams side by side, so that each stem is read once, or some after others where files are written."""
+    wanted = [(number, (job.members[number], measured[number].gain_db)) for number in job.mixed]
+    step = WRITTEN_AT_ONCE if job.keep else max(1, len(wanted))
+    for start in range(0, len(wanted), step):
+        yield from mixed(dict(wanted[start : start + step]), gains_db, spool, stretch, clock.lap)
+
+
+def _flacs(job: Job, new: Mapping[int, Path]) -> list[Flac]:
+    """Of all streams, where they are asked for. What is kept may be another example's, of the same audio."""
+    flacs = {**job.kept, **{number: flac_at(path) for number, path in new.items()}} if job.keep else {}
+    return [replace(flacs[number], name=flac_name(job.id, number)) for number in sorted(flacs)]
+
+
+def _example(
+    job: Job, latents: np.ndarray, measured: Sequence[Measured], config: PrepConfig, target: Target
+) -> shards.Example:
+    row, n = job.row, len(job.row.stems)
     audio = audio_digests(row, config, target)
-    example = shards.Example(
+    return shards.Example(
         id=row.id,
-        meta=_meta(job, ordered, frames),
+        meta=_meta(job, measured, latents.shape[1]),
         stems=latents[:n],
         mixes=latents[n:],
-        levels=np.stack([stream.levels for stream in ordered]),
+        levels=np.stack([stream.levels for stream in measured]),
         sources=sources_of(row),
-        streams=stream_digests(audio, codec.identity),
+        streams=stream_digests(audio, _codec(config.codec).identity),
         audio=audio,
     )
-    length_s = row.samples / target.rate
-    return Built(example, len(needed) * length_s, len(missing) * length_s, len(missing), clock.seconds)
 
 
 def sources_of(row: PlanRow) -> dict[str, str]:
@@ -235,16 +258,3 @@ def _meta(job: Job, streams: Sequence[Measured], frames: int) -> dict[str, Any]:
 @lru_cache(maxsize=2)
 def _codec(spec: str) -> Codec:
     return load_codec(spec)
-
-
-class Clock:
-    """Seconds a stage, from lap to lap."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.monotonic()
-
-    def lap(self, stage: str) -> None:
-        now = time.monotonic()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now

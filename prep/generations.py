@@ -9,6 +9,7 @@ from typing import Any
 
 import shards
 from prep.errors import PrepError
+from prep.kept import kept_plans
 from prep.lock import locked
 
 
@@ -60,7 +61,8 @@ def _generation(folder: Path, live: bool) -> Generation:
 
 
 def prune(out: Path, keep: int) -> list[Generation]:
-    """Removes all generations but the live one and the `keep` complete ones that were live before it; those removed.
+    """Removes all generations but the live one and the `keep` complete ones that were live before it, and audio that
+    is kept for none of these; the removed ones.
 
     Who reads a removed one goes on with the shards that are open."""
     found = generations(out)
@@ -73,4 +75,12 @@ def prune(out: Path, keep: int) -> list[Generation]:
         for each in removed:
             (each.folder / "dataset.json").unlink(missing_ok=True)  # first: half a generation must not look whole
             shutil.rmtree(each.folder)
+        _prune_kept(out, [each for each in found if each.name in kept])
     return removed
+
+
+def _prune_kept(out: Path, left: list[Generation]) -> None:
+    plans = {each.index["plan"] for each in left if each.index and each.index["config"].get("keep_audio")}
+    for each in kept_plans(out):
+        if each.folder.name not in plans:
+            shutil.rmtree(each.folder)

@@ -1,7 +1,7 @@
 """`prep rebuild`: the same plan in another codec's latents.
 
-Gains, levels and loudness are those of the live generation, and nothing is scanned, measured or drawn again: sources
-are read, mixed and encoded.
+Gains, levels and loudness are those of the live generation, and nothing is scanned, measured or drawn again: audio that
+was kept is read and encoded; else sources are, and mixed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from prep.recorded import recorded_config
 from prep.report import Report
 
 
-def rebuild(out: Path, root: Path, codec: str, workers: int, progress: bool = True) -> Report:
+def rebuild(out: Path, root: Path | None, codec: str, workers: int, progress: bool = True) -> Report:
     """A new generation of OUT's live plan, encoded by `codec`, which becomes the live one when it is complete.
+    Where all audio is kept, the corpus at `root` is not needed.
 
     Raises PrepError where the codec wants other audio than was planned, where OUT's plan is not that of its live
     generation, and where a source has changed.
@@ -37,7 +38,20 @@ def rebuild(out: Path, root: Path, codec: str, workers: int, progress: bool = Tr
     config = recorded_config(dataset).model_copy(update={"codec": codec})
     with locked(out):
         draft = Draft(root, out, config, identity, live_plan(out, dataset), read_ledger(out / "ledger.parquet"))
+        if root is None:
+            _check_kept(draft)
         return finish(draft, workers, progress)
+
+
+def _check_kept(draft: Draft) -> None:
+    """Raises PrepError where sources are needed."""
+    jobs = draft.jobs([row for rows in draft.missing().values() for row in rows])
+    lacking = [job.id for job in jobs if job.needed] + [row.id for rows in draft.unkept().values() for row in rows]
+    if lacking:
+        raise PrepError(
+            f"{draft.out} does not keep all audio of {len(set(lacking))} of {len(draft.plan.rows)} examples "
+            f"({lacking[0]}, ...). Name the corpus that it was built from: --root FOLDER."
+        )
 
 
 def live_plan(out: Path, dataset: shards.Dataset) -> Plan:

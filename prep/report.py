@@ -13,7 +13,7 @@ from prep.ledger import LedgerRow, count
 from prep.plan import Plan
 
 # seconds summed over workers; scan and build are wall time
-STAGES = ("read", "augment", "mix", "measure", "encode", "copy")
+STAGES = ("read", "augment", "mix", "measure", "encode", "keep", "copy")
 
 
 @dataclass

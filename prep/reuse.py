@@ -76,6 +76,7 @@ def audio_digests(row: PlanRow, config: PrepConfig, target: Target) -> tuple[str
     loudness = config.loudness
     shared: list[Any] = [AUDIO_VERSION, target.rate, target.channels, row.samples]
     shared += [loudness.ceiling_db, loudness.true_peak]
+    shared += ["24 bits"] if config.keep_audio else []
     if not row.files_augmented and row.augmentation != "{}":
         shared += [AUGMENT_VERSION, row.augmentation]
     if not row.gains_db:
@@ -148,7 +149,7 @@ def _read(places: Mapping[int, Place], take: Callable[[shards.Record, int], Foun
 def take_over(out: Path, folder: Path, made_of: Mapping[str, str]) -> list[str]:
     """Puts the shards (name -> digest) that other generations in OUT hold into `folder`, as links where the file
     system has them; the names of those that were found and sound."""
-    return [name for name, digest in made_of.items() if any(_link(tar, folder) for tar in _same(out, name, digest))]
+    return [name for name, digest in made_of.items() if any(link(tar, folder) for tar in _same(out, name, digest))]
 
 
 def _same(out: Path, name: str, made_of: str) -> list[Path]:
@@ -160,8 +161,8 @@ def _same(out: Path, name: str, made_of: str) -> list[Path]:
     return found
 
 
-def _link(tar: Path, folder: Path) -> bool:
-    """The receipt last: where it is, its tar is whole."""
+def link(tar: Path, folder: Path) -> bool:
+    """Puts a tar and its receipt into `folder`. The receipt last: where it is, its tar is whole."""
     for path in (tar, tar.with_suffix(".json")):
         part = folder / f".{path.name}.{os.getpid()}.part"
         part.unlink(missing_ok=True)

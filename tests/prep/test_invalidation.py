@@ -105,6 +105,11 @@ def song_removed(case: Case) -> int:
     return 0
 
 
+def keep_audio(case: Case) -> int:
+    case.settings["keep_audio"] = True
+    return sum(map(len, case.members().values()))
+
+
 def fewer_bad(case: Case) -> int:
     case.settings["max_bad_fraction"] = 0.5
     return 0
@@ -129,6 +134,7 @@ CHANGES: dict[str, Callable[[Case], int]] = {
     "a song more": song_added,
     "a song less": song_removed,
     "`max_bad_fraction`": fewer_bad,
+    "`keep_audio`": keep_audio,
 }
 
 

@@ -1,0 +1,83 @@
+"""One example as a piece of work for a worker: what is to be done, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import shards
+from prep.kept import Flac
+from prep.plan import PlanRow
+from prep.reuse import Place
+from prep.stages.mixing import Members
+
+
+@dataclass(frozen=True)
+class Built:
+    """An example; the seconds of audio that were read and encoded for it, how many of its streams were encoded, and
+    the seconds that each stage took; its streams' FLACs, if they were asked for; and what a person should know."""
+
+    example: shards.Example
+    stem_s: float
+    stream_s: float
+    encoded: int
+    seconds: dict[str, float]
+    flacs: Sequence[Flac] = ()
+    told: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """An example to build, and where finished streams of it lie, by their number: stems first, then mixes. Streams of
+    the same audio, in `heard`, bring what is measured of it; `kept` is that audio. `keep`: FLACs are asked for, too."""
+
+    row: PlanRow
+    known: Mapping[int, Place] = field(default_factory=dict)
+    heard: Mapping[int, Place] = field(default_factory=dict)
+    kept: Mapping[int, Flac] = field(default_factory=dict)
+    keep: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.row.id
+
+    @property
+    def members(self) -> list[Members]:
+        """Of every stream."""
+        return [*((i,) for i in range(len(self.row.stems))), *self.row.mixes]
+
+    @property
+    def missing(self) -> list[int]:
+        """The streams that are not known."""
+        return [number for number in range(len(self.members)) if number not in self.known]
+
+    @property
+    def reread(self) -> list[int]:
+        """The missing streams that kept audio is encoded for."""
+        return [number for number in self.missing if number in self.kept and number in self.heard]
+
+    @property
+    def mixed(self) -> list[int]:
+        """The streams that are made of sources: those that are missing, and those whose audio is to be kept."""
+        unkept = set(range(len(self.members))) - self.kept.keys() if self.keep else set()
+        return sorted(unkept.union(self.missing) - set(self.reread))
+
+    @property
+    def needed(self) -> list[int]:
+        """The stems that those are made of."""
+        members = self.members
+        return sorted({i for number in self.mixed for i in members[number]})
+
+
+class Clock:
+    """Seconds a stage, from lap to lap."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        now = time.monotonic()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
