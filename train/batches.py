@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -83,6 +84,15 @@ class Batch:
     def pin_memory(self) -> Batch:
         """In memory that a GPU copies from by itself; the loader asks for it where there is one."""
         return self._each(torch.Tensor.pin_memory)
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def split(self, size: int) -> list[Batch]:
+        """In order, parts of at most `size` pairs; 0 is all. `redraws` stays the whole's."""
+        size = size or len(self)
+        parts = [slice(first, first + size) for first in range(0, len(self), size)]
+        return [self._each(itemgetter(part)) for part in parts]
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         changed: dict[str, Any] = {name: change(value) for name, value in vars(self).items() if torch.is_tensor(value)}

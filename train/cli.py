@@ -106,3 +106,7 @@ def codec_score(data: Path, spec: str, seconds: float) -> None:
     from train.codec.score import score
 
     click.echo("\n".join(score(load_codec(spec), data, seconds).lines()))
+
+
+if __name__ == "__main__":  # torchrun --nproc-per-node 8 -m -- train.cli fit …
+    main()

@@ -31,7 +31,7 @@ Positive = Annotated[float, Field(gt=0)]
 class Batches(Section):
     crop_frames: Count = 128  # [I] 11.9 s; divisible by 2 ** (discriminator.levels - 1)
     anticipation_frames: Natural = 1  # [D] 0, 1, 11 are the paper's tau of 0, 0.1, 1 s
-    batch_size: Count = 128  # [S]
+    batch_size: Count = 128  # [S] of all processes together, so that a run is the same on any number of GPUs
     silence_db: float = -60.0  # [C] SMG: a 50 Hz frame above it is active
     active_share: Share = 0.5  # [C] SMG: of the crop, in mix and shifted target at once
     redraws: Natural = 16  # [C] SMG: so many more mixes are tried by the law; then one of those that sound is taken
@@ -100,8 +100,11 @@ class Optimiser(Section):
 
 
 class Loop(Section):
+    """How a run is done; the one section that may change when it goes on."""
+
     steps: Count = 750_000  # [S]
     checkpoint_every: Count = 1000  # [I]
+    micro_batch_size: Natural = 0  # how many pairs a process takes at a time, for its memory's sake; 0 is all at once
     tensorboard: bool = False
 
 

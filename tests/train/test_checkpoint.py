@@ -9,11 +9,11 @@ from train import checkpoint
 from train.batches import Scale
 from train.checkpoint import Checkpoint
 from train.errors import RunError
-from train.loop import Game
+from train.game import Game
 
 
 def made() -> Checkpoint:
-    game = Game.new(small(), DIM, len(CLASSES), torch.device("cpu"))
+    game = Game.new(small(), DIM, len(CLASSES))
     scale = Scale(torch.arange(DIM).float(), torch.full((DIM,), 2.0))
     return Checkpoint(
         step=7,
