@@ -105,6 +105,8 @@ class Loop(Section):
     steps: Count = 750_000  # [S]
     checkpoint_every: Count = 1000  # [I]
     micro_batch_size: Natural = 0  # how many pairs a process takes at a time, for its memory's sake; 0 is all at once
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # [S] bf16 autocast; auto: on a GPU, else float32
+    compile: Literal["auto", "none", "aot_eager", "inductor"] = "auto"  # [S] torch.compile; auto: inductor on a GPU
     tensorboard: bool = False
 
 

@@ -16,11 +16,12 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from train import checkpoint
 from train.adagp import next_gamma
 from train.batches import Batch
-from train.config import Config
+from train.config import Config, Loop
 from train.discriminator import Discriminator
 from train.errors import DivergedError
 from train.generator import Generator
@@ -55,10 +56,12 @@ class Game:
             generator = Generator(config.generator, dim, classes).to(ranks.device)
             discriminator = Discriminator(config.discriminator, dim, classes, config.batches.crop_frames)
             discriminator.to(ranks.device)
+        average = deepcopy(generator)
+        _compile(config.loop, ranks.device, generator, discriminator)
         rate, betas = config.optimiser.learning_rate, config.optimiser.betas
         return cls(
             generator,
-            deepcopy(generator),
+            average,
             discriminator,
             torch.optim.Adam(generator.parameters(), rate, betas),
             torch.optim.Adam(discriminator.parameters(), rate, betas),
@@ -106,10 +109,11 @@ def discriminator_step(game: Game, batch: Batch, step: int, config: Config) -> d
 
     def loss(part: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
-            fake = game.generator(part.heard, part.noise, part.generator_class)
+            fake = game.generator(part.heard, part.noise, part.generator_class).float()
         sides = {"r1": part.target.clone().requires_grad_("r1" in weights), "r2": fake.requires_grad_("r2" in weights)}
         beside = part.beside(config.discriminator.alignment)
-        logits = {name: game.synced_discriminator(x, beside, part.discriminator_class) for name, x in sides.items()}
+        with torch.compiler.set_stance("force_eager" if weights else "default"):  # compiled, it has one derivative
+            logits = {n: game.synced_discriminator(x, beside, part.discriminator_class) for n, x in sides.items()}
         relativistic = discriminator_loss(logits["r1"], logits["r2"])
         penalties = {name: gradient_penalty(logits[name], sides[name]) for name in weights}
         gap = logits["r1"] - logits["r2"]
@@ -125,16 +129,17 @@ def discriminator_step(game: Game, batch: Batch, step: int, config: Config) -> d
 def generator_step(game: Game, batch: Batch, step: int, config: Config) -> dict[str, float]:
     """L_G = mean softplus(-(D(x', c) - D(x, c)))."""
 
+    # not requires_grad_(False): a compiled network does not notice it
+    frozen = {name: parameter.detach() for name, parameter in game.discriminator.named_parameters()}
+
     def loss(part: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         fake = game.synced_generator(part.heard, part.noise, part.generator_class)
-        beside = part.beside(config.discriminator.alignment)
-        real = game.discriminator(part.target, beside, part.discriminator_class)
-        loss = generator_loss(real, game.discriminator(fake, beside, part.discriminator_class))
+        shared = part.beside(config.discriminator.alignment), part.discriminator_class
+        real, played = (functional_call(game.discriminator, frozen, (x, *shared)) for x in (part.target, fake))
+        loss = generator_loss(real, played)
         return loss, {"loss_g": loss}
 
-    game.discriminator.requires_grad_(False)
     measured, norm = _descend(game, game.synced_generator, game.generator_optimiser, loss, batch, config)
-    game.discriminator.requires_grad_(True)
     _finite("generator", measured["loss_g"], norm, step)
     game.generator_optimiser.step()
     return measured | {"grad_norm_g": norm}
@@ -150,11 +155,25 @@ def _descend(
     for number, part in enumerate(parts, start=1):
         with nullcontext() if number == len(parts) else unsynced(synced):
             share = len(part) / len(batch)
-            loss, found = loss_of(part)
+            with _autocast(config.loop, game.ranks.device):
+                loss, found = loss_of(part)
             (share * loss).backward()
         measured = {name: measured.get(name, 0.0) + share * value.detach() for name, value in found.items()}
     norm = torch.nn.utils.get_total_norm([p.grad for p in synced.parameters() if p.grad is not None])
     return game.ranks.mean(measured), norm.item()
+
+
+def _autocast(c: Loop, device: torch.device) -> torch.autocast:
+    lower = c.precision == "bfloat16" or (c.precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, torch.bfloat16, enabled=lower)
+
+
+def _compile(c: Loop, device: torch.device, *networks: nn.Module) -> None:
+    """In place, so that names of parameters stay; it happens when they are first called."""
+    automatic = "inductor" if device.type == "cuda" else "none"
+    backend = automatic if c.compile == "auto" else c.compile
+    for network in networks if backend != "none" else ():
+        network.compile(backend=backend)
 
 
 def _finite(whose: str, loss: float, norm: float, step: int) -> None:

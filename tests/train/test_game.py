@@ -1,5 +1,7 @@
 from copy import deepcopy
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -101,3 +103,52 @@ def test_the_rate_warms_up_and_stays() -> None:
     game = Game.new(config, 2, 1)
     rates = [train_step(game, toy(0), toy(1), step, config)["learning_rate"] for step in range(6)]
     assert rates == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3])
+
+
+def trained(steps: int = 6, **loop: Any) -> tuple[Game, list[dict[str, float]]]:
+    config = small(optimiser={"learning_rate": 1e-3}, adagp={"advantage": 0.01}, loop=loop)
+    game = Game.new(config, 2, 1)
+    return game, [train_step(game, toy(step), toy(step + 99), step, config) for step in range(steps)]
+
+
+def near(one: tuple[Game, list[dict[str, float]]], other: tuple[Game, list[dict[str, float]]], atol: float) -> None:
+    for row, again in zip(one[1], other[1], strict=True):
+        assert row == pytest.approx(again, abs=atol, rel=atol)
+    for name in ("generator", "average", "discriminator"):
+        pairs = zip(getattr(one[0], name).parameters(), getattr(other[0], name).parameters(), strict=True)
+        for found, wanted in pairs:
+            torch.testing.assert_close(found, wanted, atol=atol, rtol=atol)
+
+
+@pytest.mark.parametrize("size", [12, 16])
+def test_a_batch_in_parts_is_the_batch(size: int) -> None:
+    near(trained(), trained(micro_batch_size=size), 1e-5)  # 32 in parts of 12: 12, 12, 8
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # the compiler looks at each input
+def test_compiled_networks_take_the_same_steps_and_penalties_run_eager() -> None:
+    game, rows = trained(compile="aot_eager")
+    assert game.generator._compiled_call_impl and game.discriminator._compiled_call_impl
+    assert not game.average._compiled_call_impl
+    near(trained(), (game, rows), 1e-5)
+
+
+def test_bfloat16_is_near_and_keeps_parameters_and_losses_in_float32() -> None:
+    exact, rounded = trained(), trained(precision="bfloat16")
+    assert exact[1] != rounded[1]
+    for row, again in zip(exact[1], rounded[1], strict=True):
+        losses = ("loss_d", "loss_g", "advantage", "gamma")
+        assert [again[name] for name in losses] == pytest.approx([row[name] for name in losses], abs=0.05)
+        assert again.get("r1", 0.0) == pytest.approx(row.get("r1", 0.0), rel=0.1)
+    assert {p.dtype for p in rounded[0].generator.parameters()} == {torch.float32}
+
+
+def test_on_the_cpu_nothing_is_compiled_or_rounded_unasked() -> None:
+    near(trained(), trained(compile="none", precision="float32"), 0.0)
+
+
+def test_steps_draw_nothing_from_the_global_generators() -> None:
+    """So that the loader's place is all there is of random state."""
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    trained(2)
+    assert torch.equal(before, torch.get_rng_state()) and np.random.get_state()[1].tolist() == numpy_before
