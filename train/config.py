@@ -34,6 +34,7 @@ class Batches(Section):
     batch_size: Count = 128  # [S] of all processes together, so that a run is the same on any number of GPUs
     silence_db: float = -60.0  # [C] SMG: a 50 Hz frame above it is active
     active_share: Share = 0.5  # [C] SMG: of the crop, in mix and shifted target at once
+    start_share: Share = 0.05  # [I] of crops begin at a song's true start, as a performance does
     redraws: Natural = 16  # [C] SMG: so many more mixes are tried by the law; then one of those that sound is taken
 
 

@@ -120,7 +120,8 @@ def _train(
 def _counted(batches: tuple[Batch, Batch], world: int) -> dict[str, float]:
     """Times the number of ranks, so that the mean over ranks is all of theirs."""
     frames = sum(batch.target.shape[:2].numel() for batch in batches)
-    return {"frames": world * frames, "redraws": world * sum(batch.redraws for batch in batches)}
+    counts = {name: sum(getattr(batch, name) for batch in batches) for name in ("redraws", "song_starts")}
+    return {name: float(world * count) for name, count in {"frames": frames, **counts}.items()}
 
 
 @contextmanager

@@ -16,7 +16,7 @@ def toy(seed: int, size: int = 32, crop: int = 8, dim: int = 2) -> Batch:
     rng = torch.Generator().manual_seed(seed)
     mix, noise = torch.randn(size, crop + 1, dim, generator=rng), torch.randn(size, crop, 3, generator=rng)
     classes = torch.zeros(size, dtype=torch.int64)
-    return Batch(mix, torch.stack([-mix[:, :-1, 1], mix[:, :-1, 0]], dim=-1), noise, classes, classes, 0)
+    return Batch(mix, torch.stack([-mix[:, :-1, 1], mix[:, :-1, 0]], dim=-1), noise, classes, classes, 0, 0)
 
 
 def test_the_accompaniment_comes_to_follow_the_mix() -> None:

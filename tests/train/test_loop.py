@@ -30,7 +30,7 @@ def test_a_run_leaves_config_curves_and_checkpoint(tmp_path: Path) -> None:
     curves = rows(run)
     assert [row["step"] for row in curves] == [1, 2, 3, 4]
     wanted = {"loss_g", "loss_d", "advantage", "sign", "gamma", "grad_norm_d", "grad_norm_g", "learning_rate"}
-    wanted |= {"frames_per_s", "data_wait_s", "redraws"}
+    wanted |= {"frames_per_s", "data_wait_s", "redraws", "song_starts"}
     assert all(wanted <= row.keys() and "silent" not in row for row in curves)
     assert [sorted({"r1", "r2"} & row.keys()) for row in curves] == [["r1"], [], ["r2"], []]
     saved = checkpoint.load(run)
