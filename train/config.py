@@ -105,10 +105,22 @@ class Loop(Section):
 
     steps: Count = 750_000  # [S]
     checkpoint_every: Count = 1000  # [I]
+    keep_last: Count = 1  # so many checkpoints are kept, in RUN/kept if more than the last
+    keep_every: Natural = 0  # and those of each so many steps, for ever; 0 is none
     micro_batch_size: Natural = 0  # how many pairs a process takes at a time, for its memory's sake; 0 is all at once
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # [S] bf16 autocast; auto: on a GPU, else float32
     compile: Literal["auto", "none", "aot_eager", "inductor"] = "auto"  # [S] torch.compile; auto: inductor on a GPU
+    peak_tflops: Annotated[float, Field(ge=0)] = 0.0  # one device's, for its share in the curves; 0 leaves that out
     tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _kept_are_written(self) -> Self:
+        if self.keep_every % self.checkpoint_every:
+            raise ValueError(
+                f"loop.keep_every is {self.keep_every}; it must be a multiple of loop.checkpoint_every = "
+                f"{self.checkpoint_every}, for no other checkpoints are written"
+            )
+        return self
 
 
 class Config(Section):

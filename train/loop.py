@@ -20,7 +20,8 @@ from tqdm import tqdm
 import shards
 from train import checkpoint
 from train.batches import Batch, Pairs
-from train.config import Config
+from train.config import Config, Loop
+from train.cost import flops_a_step
 from train.curves import Curves
 from train.errors import DataError, DivergedError, RunError
 from train.game import Game, train_step
@@ -55,14 +56,15 @@ def _fit(config: Config, data: Path | str, run: Path, ranks: Ranks, say: Callabl
         game.restore(saved)
         loader.load_state_dict(saved.loader)
         say(f"going on from step {start} of {run}")
-    say(_opening(pairs, game))
+    flops = flops_a_step(config, dataset.codec["dim"], len(dataset.classes))
+    say(_opening(pairs, game, flops))
 
     def save(step: int) -> None:
         if ranks.rank == 0:
             checkpoint.save(_freeze(game, pairs, loader.state_dict(), step), run)
 
     batches = iter(loader)
-    return _train(game, zip(batches, batches, strict=False), config, run, start, save)  # a step takes two
+    return _train(game, zip(batches, batches, strict=False), config, run, start, flops, save)  # a step takes two
 
 
 def _share(batch_size: int, pairs: int, world: int) -> int:
@@ -86,6 +88,7 @@ def _train(
     config: Config,
     run: Path,
     start: int,
+    flops: float,
     save: Callable[[int], None],
 ) -> int:
     """From `start` finished steps to `loop.steps`, or to Ctrl-C; the steps finished."""
@@ -103,7 +106,7 @@ def _train(
                 raise DivergedError(f"{error}; {_last_good(run, saved_at)}") from None
             row |= ranks.mean({"stopped": stopped(), "data_wait_s": waited, **_counted((first, second), ranks.world)})
             last = row.pop("stopped") > 0 or step + 1 == config.loop.steps  # Ctrl-C on any of them
-            row["frames_per_s"] = row.pop("frames") / (time.perf_counter() - began)
+            row |= _speeds(row.pop("frames"), flops, time.perf_counter() - began, config.loop, ranks.world)
             if curves:
                 curves.write(step + 1, row)
             bar.set_postfix({name: f"{row[name]:.3f}" for name in ("loss_g", "loss_d", "gamma")}, refresh=False)
@@ -122,6 +125,12 @@ def _counted(batches: tuple[Batch, Batch], world: int) -> dict[str, float]:
     frames = sum(batch.target.shape[:2].numel() for batch in batches)
     counts = {name: sum(getattr(batch, name) for batch in batches) for name in ("redraws", "song_starts")}
     return {name: float(world * count) for name, count in {"frames": frames, **counts}.items()}
+
+
+def _speeds(frames: float, flops: float, seconds: float, c: Loop, world: int) -> dict[str, float]:
+    """Of a step; the share of the peak only where the config gives that."""
+    speeds = {"frames_per_s": frames / seconds}
+    return speeds | ({"peak_share": flops / seconds / (c.peak_tflops * 1e12 * world)} if c.peak_tflops else {})
 
 
 @contextmanager
@@ -163,10 +172,10 @@ def _freeze(game: Game, pairs: Pairs, loader: dict[str, int | str], step: int) -
     )
 
 
-def _opening(pairs: Pairs, game: Game) -> str:
+def _opening(pairs: Pairs, game: Game, flops: float) -> str:
     said = (
         f"{len(pairs)} pairs of {len(pairs.dataset)} songs; parameters: generator {_millions(game.generator)}, "
-        f"discriminator {_millions(game.discriminator)}; on {game.ranks.device}"
+        f"discriminator {_millions(game.discriminator)}, {flops / 1e12:.3g} TFLOP a step; on {game.ranks.device}"
     )
     if game.ranks.world > 1:
         said += f" and {game.ranks.world - 1} more, each with {1 / game.ranks.world:.1%} of a batch"

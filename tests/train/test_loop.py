@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from tests.train.made import example, identity_json, small, songs, write
+from tests.train.made import CLASSES, DIM, example, identity_json, small, songs, write
 from train import checkpoint, game, loop
 from train.batches import Batch
+from train.cost import flops_a_step
 from train.errors import DataError, DivergedError, RunError, TrainError
 from train.game import Game, train_step
 from train.loop import fit
@@ -45,6 +47,17 @@ def test_stems_that_are_never_drawn_are_told(tmp_path: Path) -> None:
     assert fit(small(loop={"steps": 1}), data, tmp_path / "run", say=said.append) == 1
     told = "1 of 7 target stems are never drawn: nowhere do they sound together with a stored mix in 50% of a crop"
     assert said[0].splitlines()[1:] == [told]
+
+
+def test_the_peaks_share_is_measured_where_the_peak_is_given(tmp_path: Path) -> None:
+    data, said = songs(tmp_path / "out"), []
+    fit(small(loop={"steps": 2, "peak_tflops": 2.0}), data, tmp_path / "run", say=said.append)
+    tera = float(re.search(r"M, (\S+) TFLOP a step; on cpu", said[0])[1])  # type: ignore[index]
+    assert tera == pytest.approx(flops_a_step(small(), DIM, len(CLASSES)) / 1e12, rel=0.01)
+    for row in rows(tmp_path / "run"):  # 2 batches of 2 crops of 8 frames
+        assert row["peak_share"] == pytest.approx(tera / (32 / row["frames_per_s"]) / 2.0, rel=0.01)
+    fit(small(loop={"steps": 2}), data, tmp_path / "other")
+    assert all("peak_share" not in row for row in rows(tmp_path / "other"))
 
 
 def flat(values: Any) -> list[Tensor]:
