@@ -104,8 +104,9 @@ def load(run: Path, device: str = "cpu") -> Checkpoint:
         raise RunError(f"{path} was written by another greenroom: {error}") from None
 
 
-def resume(run: Path, config: Config, codec: dict[str, Any], generation: str) -> Checkpoint | None:
-    """Make or re-enter the run folder: its checkpoint if it has one. Raises RunError for a run of other settings.
+def resume(run: Path, config: Config, codec: dict[str, Any], generation: str, writes: bool = True) -> Checkpoint | None:
+    """Make (if this process `writes`) or re-enter the run folder: its checkpoint if it has one. Raises RunError for a
+    run of other settings.
 
     Only how long to go on may change (`loop.*`); the learning rate has no schedule that depends on it.
     """
@@ -120,13 +121,18 @@ def resume(run: Path, config: Config, codec: dict[str, Any], generation: str) ->
                 f"{run} was trained on generation {saved.generation}, and the dataset is {generation}; "
                 "choose another --run"
             )
+    if writes:
+        _make(run, config)
+    return saved
+
+
+def _make(run: Path, config: Config) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{run} cannot be made a folder ({error.strerror}); choose another --run") from None
     values = json.loads(json.dumps(config.model_dump()))  # plain lists, no tuples
     (run / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    return saved
 
 
 def check_codec(saved: Checkpoint, codec: dict[str, Any], whose: str) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
-from torch import cuda, nn
+from torch import OutOfMemoryError, cuda, nn
 from tqdm import tqdm
 
 import shards
@@ -43,7 +43,7 @@ def _fit(config: Config, data: Path | str, run: Path, ranks: Ranks, say: Callabl
     dataset = shards.open(data)
     pairs = Pairs.of(dataset, config)
     share = _share(config.batches.batch_size, len(pairs), ranks.world)
-    saved = checkpoint.resume(run, config, dataset.codec, dataset.index["generation"])
+    saved = checkpoint.resume(run, config, dataset.codec, dataset.index["generation"], ranks.rank == 0)
     start = saved.step if saved else 0
     if ranks.mean({"step": start})["step"] != start:
         raise RunError(f"{run} is at step {start} for process {ranks.rank}, at another for others; share its disk")
@@ -100,10 +100,8 @@ def _train(
         began, saved_at = time.perf_counter(), start
         for step, (first, second) in zip(steps, duels, strict=False):
             waited = time.perf_counter() - began
-            try:
+            with _mended(run, saved_at, config):
                 row = train_step(game, first.to(ranks.device), second.to(ranks.device), step, config)
-            except DivergedError as error:
-                raise DivergedError(f"{error}; {_last_good(run, saved_at)}") from None
             row |= ranks.mean({"stopped": stopped(), "data_wait_s": waited, **_counted((first, second), ranks.world)})
             last = row.pop("stopped") > 0 or step + 1 == config.loop.steps  # Ctrl-C on any of them
             row |= _speeds(row.pop("frames"), flops, time.perf_counter() - began, config.loop, ranks.world)
@@ -187,9 +185,20 @@ def _opening(pairs: Pairs, game: Game, flops: float) -> str:
     return said
 
 
-def _last_good(run: Path, step: int) -> str:
-    kept = f"{run}/checkpoint.pt is the last good checkpoint (step {step})" if step else "there is no checkpoint yet"
-    return f"{kept}. Start another run with a lower optimiser.learning_rate or a higher adagp.gamma"
+@contextmanager
+def _mended(run: Path, saved_at: int, c: Config) -> Iterator[None]:
+    """What stops a step is told with what is left, and what to change."""
+    kept = f"{run}/checkpoint.pt is the last good checkpoint (step {saved_at})"
+    kept = kept if saved_at else "there is no checkpoint yet"
+    try:
+        yield
+    except DivergedError as error:
+        mend = "Start another run with a lower optimiser.learning_rate or a higher adagp.gamma"
+        raise DivergedError(f"{error}; {kept}. {mend}") from None
+    except OutOfMemoryError:
+        now = c.loop.micro_batch_size or f"0: all of a process's share of {c.batches.batch_size}"
+        mend = f"Lower loop.micro_batch_size, how many pairs are taken at a time (now {now}), and run it again"
+        raise RunError(f"the device's memory is too small for a step; {kept}. {mend}") from None
 
 
 def _millions(network: nn.Module) -> str:

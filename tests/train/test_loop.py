@@ -172,3 +172,13 @@ def test_a_missing_gpu_is_told(tmp_path: Path) -> None:
 def test_tensorboard_gets_the_curves_where_wanted(tmp_path: Path) -> None:
     fit(small(loop={"steps": 2, "tensorboard": True}), songs(tmp_path / "out"), tmp_path / "run")
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
+def test_too_little_memory_names_the_setting_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> dict[str, float]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop, "train_step", full)
+    message = r"memory is too small for a step; there is no checkpoint yet\. Lower loop\.micro_batch_size, .*now 0: all"
+    with pytest.raises(RunError, match=message):
+        fit(small(), songs(tmp_path / "out"), tmp_path / "run")
