@@ -67,7 +67,8 @@ class Attention(nn.Module):
         """x (B, Q, width) and what came before it -> the same shape, and what the next call needs of the past."""
         batch, frames, width = x.shape
         q, k, v = self.qkv(x).view(batch, frames, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        q, k = rotate(self.query_norm(q), turn), rotate(self.key_norm(k), turn)
+        exact = self.query_norm.weight.dtype  # under bf16 autocast, q and k come rounded; norms and angles are not
+        q, k = rotate(self.query_norm(q.to(exact)), turn), rotate(self.key_norm(k.to(exact)), turn)
         k, v = torch.cat([cache[0], k], dim=2), torch.cat([cache[1], v], dim=2)
         attended = sink_attention(q, k, v, mask, self.sinks)
         start = max(0, k.shape[2] - (self.context - 1))

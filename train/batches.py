@@ -7,6 +7,9 @@ keys by (seed, epoch, index).
 Time: a pair that starts at frame s with anticipation a gives the generator the mix s .. s + crop - 1, of which it
 makes the accompaniment s + a .. s + a + crop - 1: what sounds at t + a has heard the mix up to t. A start is valid when
 both sound, the one at t and the other at t + a, in `active_share` of the crop; no other start is ever drawn.
+
+In `start_share` of draws a song's true start takes the index's place, s = 0, as when a performance begins: any of those
+that are valid for some target.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -55,11 +59,12 @@ class Draw:
     generator_class: int
     discriminator_class: int
     redraws: int  # mixes that were drawn and had no valid start
+    song_start: bool  # whether it begins where the song does
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs, normalised: the tensors of Draw with B in front, float32; classes (B,) int64; redraws in all."""
+    """Pairs, normalised: the tensors of Draw with B in front, float32; classes (B,) int64; counts in all."""
 
     mix: Tensor
     target: Tensor
@@ -67,6 +72,7 @@ class Batch:
     generator_class: Tensor
     discriminator_class: Tensor
     redraws: int
+    song_starts: int
 
     @property
     def heard(self) -> Tensor:
@@ -84,6 +90,15 @@ class Batch:
         """In memory that a GPU copies from by itself; the loader asks for it where there is one."""
         return self._each(torch.Tensor.pin_memory)
 
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def split(self, size: int) -> list[Batch]:
+        """In order, parts of at most `size` pairs; 0 is all. The counts stay the whole's."""
+        size = size or len(self)
+        parts = [slice(first, first + size) for first in range(0, len(self), size)]
+        return [self._each(itemgetter(part)) for part in parts]
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         changed: dict[str, Any] = {name: change(value) for name, value in vars(self).items() if torch.is_tensor(value)}
         return replace(self, **changed)
@@ -91,7 +106,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The training split as an index of pairs: `index` is (N, 3) int64 of record, stem, first start of the block.
+    """The training split as an index of pairs: `index` is (N, 3) int64 of record, stem, first start of the block,
+    `song_starts` (M, 2) of record, stem.
 
     `dropped` is how many of its target stems have no valid start with any stream, and so are never drawn.
     """
@@ -99,6 +115,7 @@ class Pairs:
     dataset: Dataset
     config: Config
     index: NDArray[np.int64]
+    song_starts: NDArray[np.int64]
     dropped: int
     levels_a_frame: float
     law: Law
@@ -112,11 +129,11 @@ class Pairs:
             raise DataError(f"the dataset has no train split (it has {', '.join(dataset.splits) or 'none'}); build one")
         levels_a_frame = dataset.index["levels_rate_hz"] / dataset.codec["frame_rate"]
         law = Law.of(dataset.index)
-        index, dropped = index_pairs(train, config.batches, levels_a_frame, law)
+        index, song_starts, dropped = index_pairs(train, config.batches, levels_a_frame, law)
         # where no song has three stems, the mix is the other stem
         role = "mix" if dataset.statistics["train"]["mix"]["frames"] else "stem"
         scales = Scale.of(dataset.moments(role)), Scale.of(dataset.moments("stem"))
-        return cls(train, config, index, dropped, levels_a_frame, law, *scales)
+        return cls(train, config, index, song_starts, dropped, levels_a_frame, law, *scales)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -136,9 +153,12 @@ class Pairs:
         return dict(Counter(records[record][stem] for record, stem, _ in self.index.tolist()))
 
     def draw(self, index: int, rng: np.random.Generator) -> Draw:
-        number, stem, first = self.index[index].tolist()
-        record, c = self.dataset[number], self.config.batches
-        row, start, redraws = self._cut(record, stem, first, rng)
+        c, (number, stem, first) = self.config.batches, self.index[index].tolist()
+        count = c.crop_frames
+        if rng.random() < c.start_share and len(self.song_starts):
+            (number, stem), first, count = rng.choice(self.song_starts).tolist(), 0, 1
+        record = self.dataset[number]
+        row, start, redraws = self._cut(record, stem, starts_of(record, c, first, count), rng)
         shift, end = c.anticipation_frames, start + c.anticipation_frames + c.crop_frames
         null, name = len(self.dataset.classes), record.meta["instruments"][stem]
         instrument = list(self.dataset.classes).index(name)
@@ -149,6 +169,7 @@ class Pairs:
             generator_class=null if rng.random() < self.config.generator.class_dropout else instrument,
             discriminator_class=null if rng.random() < self.config.discriminator.class_dropout else instrument,
             redraws=redraws,
+            song_start=start == 0,
         )
 
     def collate(self, draws: list[Draw]) -> Batch:
@@ -162,12 +183,14 @@ class Pairs:
             generator_class=stack("generator_class"),
             discriminator_class=stack("discriminator_class"),
             redraws=sum(draw.redraws for draw in draws),
+            song_starts=sum(draw.song_start for draw in draws),
         )
 
-    def _cut(self, record: Record, stem: int, first: int, rng: np.random.Generator) -> tuple[int, int, int]:
-        """A mix, a valid start in the block, and how many mixes were drawn that have none."""
+    def _cut(
+        self, record: Record, stem: int, starts: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[int, int, int]:
+        """A mix, one of `starts` that is valid with it, and how many mixes were drawn that have none."""
         c, levels, members = self.config.batches, record["levels"], record.meta["members"]
-        starts = starts_of(record, c, first, c.crop_frames)
 
         def valid(row: int) -> NDArray[np.int64]:
             return valid_starts(levels[row], levels[stem], starts, c, self.levels_a_frame)
@@ -177,7 +200,7 @@ class Pairs:
             row = draw_row(members, rows, law, rng)
             if len(found := valid(row)):
                 return row, int(rng.choice(found)), redraws
-        # the index has a block only where there is such a row
+        # block or song start, it was listed because there is such a row
         row = int(rng.choice([row for row in rows if len(valid(row))]))
         return row, int(rng.choice(valid(row))), redraws + 1
 

@@ -1,9 +1,10 @@
-"""The run folder: config.yaml, checkpoint.pt and metrics.jsonl; written whole or not at all, and never mixed up."""
+"""The run folder: config.yaml, checkpoint.pt, kept/ and metrics.jsonl; written whole or not at all, never mixed up."""
 
 from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from shards.generations import atomic
 from train.batches import Scale
-from train.config import Config, difference, parse
+from train.config import Config, Loop, difference, parse
 from train.errors import ConfigError, RunError
 from train.generator import Generator
 
@@ -25,7 +26,10 @@ IDENTITY = ("name", "weights", "dim", "hop", "sample_rate", "channels")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that training needs to go on, and all that playing needs, after `step` finished steps."""
+    """All that training needs to go on, and all that playing needs, after `step` finished steps.
+
+    The loader's state is all there is of random state: draws are keyed by their place, and networks draw nothing.
+    """
 
     step: int
     config: Config
@@ -51,7 +55,7 @@ class Checkpoint:
 
 
 def save(checkpoint: Checkpoint, run: Path) -> None:
-    """Replace RUN/checkpoint.pt in one go: a crash leaves the old one or the new one."""
+    """Replace RUN/checkpoint.pt in one go: a crash leaves the old one or the new one. Then RUN/kept, as `loop` says."""
     values = {
         **vars(checkpoint),
         "format": FORMAT,
@@ -61,11 +65,30 @@ def save(checkpoint: Checkpoint, run: Path) -> None:
     }
     with atomic(run / "checkpoint.pt") as file:
         torch.save(values, file)
+    if checkpoint.config.loop.keep_last > 1 or checkpoint.config.loop.keep_every:
+        _keep(run, checkpoint.step, checkpoint.config.loop)
+
+
+def _keep(run: Path, step: int, c: Loop) -> None:
+    """checkpoint.pt as RUN/kept/STEP.pt too; of the earlier ones there, those stay that are to be kept."""
+    kept = run / "kept"
+    kept.mkdir(exist_ok=True)
+    named = kept / f"{step:08d}.pt"
+    named.unlink(missing_ok=True)
+    try:
+        named.hardlink_to(run / "checkpoint.pt")  # at no cost: the next one is renamed into its place
+    except OSError:  # not on every disk
+        with atomic(named) as copy, (run / "checkpoint.pt").open("rb") as original:
+            shutil.copyfileobj(original, copy)
+    steps = sorted(int(path.stem) for path in kept.glob("[0-9]*.pt") if int(path.stem) <= step)
+    for old in steps[: -c.keep_last]:
+        if not c.keep_every or old % c.keep_every:
+            (kept / f"{old:08d}.pt").unlink()
 
 
 def load(run: Path, device: str = "cpu") -> Checkpoint:
-    """The run's checkpoint. Raises RunError where there is none, or not a whole one."""
-    path = run / "checkpoint.pt"
+    """The run's checkpoint, or of a file that was kept. Raises RunError where there is none, or not a whole one."""
+    path = run if run.is_file() else run / "checkpoint.pt"
     if not path.is_file():
         raise RunError(f"{run} has no checkpoint.pt; `train fit CONFIG --data O --run {run}` makes one")
     try:
@@ -81,8 +104,9 @@ def load(run: Path, device: str = "cpu") -> Checkpoint:
         raise RunError(f"{path} was written by another greenroom: {error}") from None
 
 
-def resume(run: Path, config: Config, codec: dict[str, Any], generation: str) -> Checkpoint | None:
-    """Make or re-enter the run folder: its checkpoint if it has one. Raises RunError for a run of other settings.
+def resume(run: Path, config: Config, codec: dict[str, Any], generation: str, writes: bool = True) -> Checkpoint | None:
+    """Make (if this process `writes`) or re-enter the run folder: its checkpoint if it has one. Raises RunError for a
+    run of other settings.
 
     Only how long to go on may change (`loop.*`); the learning rate has no schedule that depends on it.
     """
@@ -97,13 +121,18 @@ def resume(run: Path, config: Config, codec: dict[str, Any], generation: str) ->
                 f"{run} was trained on generation {saved.generation}, and the dataset is {generation}; "
                 "choose another --run"
             )
+    if writes:
+        _make(run, config)
+    return saved
+
+
+def _make(run: Path, config: Config) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{run} cannot be made a folder ({error.strerror}); choose another --run") from None
     values = json.loads(json.dumps(config.model_dump()))  # plain lists, no tuples
     (run / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    return saved
 
 
 def check_codec(saved: Checkpoint, codec: dict[str, Any], whose: str) -> None:

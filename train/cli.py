@@ -65,7 +65,7 @@ def fit(config: Path, data: str, run: Path, overrides: tuple[str, ...], device: 
 @click.option("--codec", "spec", default="causal", show_default=True, help="causal, or causal=FILE.safetensors.")
 @told_in_one_line
 def play(run: Path, mix: Path, instrument: str, out: Path, seed: int, spec: str) -> None:
-    """Accompany a mix with the model in RUN, frame by frame as if live."""
+    """Accompany a mix with the model in RUN, frame by frame as if live. RUN may be one of its kept checkpoints."""
     from prep.codecs import load_codec
     from train import live
     from train.checkpoint import load
@@ -106,3 +106,7 @@ def codec_score(data: Path, spec: str, seconds: float) -> None:
     from train.codec.score import score
 
     click.echo("\n".join(score(load_codec(spec), data, seconds).lines()))
+
+
+if __name__ == "__main__":  # torchrun --nproc-per-node 8 -m -- train.cli fit …
+    main()

@@ -31,9 +31,10 @@ Positive = Annotated[float, Field(gt=0)]
 class Batches(Section):
     crop_frames: Count = 128  # [I] 11.9 s; divisible by 2 ** (discriminator.levels - 1)
     anticipation_frames: Natural = 1  # [D] 0, 1, 11 are the paper's tau of 0, 0.1, 1 s
-    batch_size: Count = 128  # [S]
+    batch_size: Count = 128  # [S] of all processes together, so that a run is the same on any number of GPUs
     silence_db: float = -60.0  # [C] SMG: a 50 Hz frame above it is active
     active_share: Share = 0.5  # [C] SMG: of the crop, in mix and shifted target at once
+    start_share: Share = 0.05  # [I] of crops begin at a song's true start, as a performance does
     redraws: Natural = 16  # [C] SMG: so many more mixes are tried by the law; then one of those that sound is taken
 
 
@@ -100,9 +101,26 @@ class Optimiser(Section):
 
 
 class Loop(Section):
+    """How a run is done; the one section that may change when it goes on."""
+
     steps: Count = 750_000  # [S]
     checkpoint_every: Count = 1000  # [I]
+    keep_last: Count = 1  # so many checkpoints are kept, in RUN/kept if more than the last
+    keep_every: Natural = 0  # and those of each so many steps, for ever; 0 is none
+    micro_batch_size: Natural = 0  # how many pairs a process takes at a time, for its memory's sake; 0 is all at once
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # [S] bf16 autocast; auto: on a GPU, else float32
+    compile: Literal["auto", "none", "aot_eager", "inductor"] = "auto"  # [S] torch.compile; auto: inductor on a GPU
+    peak_tflops: Annotated[float, Field(ge=0)] = 0.0  # one device's, for its share in the curves; 0 leaves that out
     tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _kept_are_written(self) -> Self:
+        if self.keep_every % self.checkpoint_every:
+            raise ValueError(
+                f"loop.keep_every is {self.keep_every}; it must be a multiple of loop.checkpoint_every = "
+                f"{self.checkpoint_every}, for no other checkpoints are written"
+            )
+        return self
 
 
 class Config(Section):

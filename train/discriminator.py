@@ -84,4 +84,4 @@ class Discriminator(nn.Module):
         for number, block in enumerate(self.blocks):
             x = halve(x) if number and number % a_level == 0 else x
             x = block(x, condition)
-        return self.logit(self.basis(x)[..., 0])[:, 0]
+        return self.logit(self.basis(x)[..., 0])[:, 0].float()  # losses and gaps are not rounded to bfloat16

@@ -91,8 +91,11 @@ def valid_starts(
     return starts[shares >= c.active_share]
 
 
-def index_pairs(train: Dataset, c: Batches, levels_a_frame: float, law: Law) -> tuple[NDArray[np.int64], int]:
-    """Every block that holds a valid start, and the target stems without any; DataError says why there is none."""
+def index_pairs(
+    train: Dataset, c: Batches, levels_a_frame: float, law: Law
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Every block that holds a valid start; the record and stem of each target with which a song's true start is valid;
+    and how many target stems have no valid start. DataError says why there is none at all."""
     longest = max(record.meta["frames"] for record in train)
     needed = c.crop_frames + c.anticipation_frames
     if longest < needed:
@@ -101,6 +104,7 @@ def index_pairs(train: Dataset, c: Batches, levels_a_frame: float, law: Law) -> 
             f"{longest} frames; lower batches.crop_frames, or build from longer songs"
         )
     found: list[tuple[int, int, int]] = []
+    at_starts: list[tuple[int, int]] = []
     dropped = 0
     for number, record in enumerate(train):
         starts = starts_of(record, c, 0, record.meta["frames"])
@@ -111,12 +115,16 @@ def index_pairs(train: Dataset, c: Batches, levels_a_frame: float, law: Law) -> 
             blocks = _blocks((levels[row] for row in rows), levels[stem], starts, c, levels_a_frame)
             found += [(number, stem, block * c.crop_frames) for block in blocks]
             dropped += not blocks
+            at_start = blocks[:1] == [0] and _blocks(
+                (levels[row] for row in rows), levels[stem], starts[:1], c, levels_a_frame
+            )
+            at_starts += [(number, stem)] if at_start else []
     if not found:
         raise DataError(
             f"the train split's {len(train)} songs hold no pair of mix and target: a song of {needed} frames or more, "
             f"with two stems, which sound together in {c.active_share:.0%} of a crop; build with more songs or stems"
         )
-    return np.array(found, dtype=np.int64), dropped
+    return np.array(found, dtype=np.int64), np.array(at_starts, dtype=np.int64).reshape(-1, 2), dropped
 
 
 def _blocks(

@@ -127,7 +127,7 @@ def songs(out: Path) -> Path:
 def small(**sections: dict[str, Any]) -> config.Config:
     """Networks of some thousand parameters, crops of 8 frames."""
     values: dict[str, dict[str, Any]] = {
-        "batches": {"crop_frames": 8, "batch_size": 2},
+        "batches": {"crop_frames": 8, "batch_size": 2, "start_share": 0.0},
         "generator": {"width": 16, "blocks": 2, "heads": 2, "noise_dim": 3, "context_frames": 6},
         "discriminator": {"width": 8, "groups": 4, "blocks_per_level": 1, "levels": 3},
         "optimiser": {"warmup_steps": 2, "penalty_every": 2},

@@ -116,4 +116,35 @@ def test_a_batch_is_pinned_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     names = {name for name, value in vars(batch).items() if torch.is_tensor(value)}
     assert names == {"mix", "target", "noise", "generator_class", "discriminator_class"}
     assert all(torch.equal(getattr(found, name), getattr(batch, name) + 1000) for name in names)
-    assert found.redraws == batch.redraws and type(found) is type(batch)
+    assert (found.redraws, found.song_starts) == (batch.redraws, batch.song_starts) and type(found) is type(batch)
+
+
+def late(name: str, silent: int, stem: int) -> Any:
+    """A song of 3 stems, one of which enters after `silent` of 40 frames."""
+    levels = np.full((5, int(np.ceil(40 * LEVELS_A_FRAME))), -20.0)
+    levels[stem, : int(silent * LEVELS_A_FRAME)] = -90.0
+    return example(name, members=((0, 1), (1, 2)), levels=levels)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_a_share_of_crops_starts_where_the_song_does(tmp_path: Path, share: float) -> None:
+    pairs = pairs_of(write(tmp_path, [late("a", 20, 1), late("b", 0, 0)]), start_share=share)
+    assert pairs.song_starts.tolist() == [[0, 0], [0, 2], [1, 0], [1, 1], [1, 2]]  # a's stem 1 is silent then
+    far = [index for index, (_, _, first) in enumerate(pairs.index.tolist()) if first > 0]
+    draws = [pairs.draw(far[seed % len(far)], rng(seed)) for seed in range(2000)]
+    assert np.mean([draw.song_start for draw in draws]) == pytest.approx(share, abs=0.02)
+    at_start = [draw for draw in draws if draw.song_start]
+    assert {int(draw.target[0, 0]) for draw in at_start} == {0, 1, 2}
+    for draw in at_start:  # what the player hears first, and what is to be played once it answered
+        assert (draw.mix[0, 1], draw.target[0, 1]) == (0, 1)
+        assert int(draw.target[0, 0]) not in ((0,), (1,), (2,), (0, 1), (1, 2))[int(draw.mix[0, 0])]
+    assert pairs.collate(draws[:50]).song_starts == sum(draw.song_start for draw in draws[:50])
+    assert all(draw.mix[0, 1] > 0 for draw in draws if not draw.song_start)
+
+
+def test_where_no_song_sounds_at_its_start_none_is_cut_there(tmp_path: Path) -> None:
+    levels = np.full((3, int(np.ceil(40 * LEVELS_A_FRAME))), -20.0)
+    levels[:, : int(10 * LEVELS_A_FRAME)] = -90.0
+    pairs = pairs_of(write(tmp_path, [example("a", levels=levels)]), start_share=1.0)
+    assert pairs.song_starts.shape == (0, 2)
+    assert not any(pairs.draw(index, rng(index)).song_start for index in range(len(pairs)))

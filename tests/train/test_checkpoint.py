@@ -9,11 +9,11 @@ from train import checkpoint
 from train.batches import Scale
 from train.checkpoint import Checkpoint
 from train.errors import RunError
-from train.loop import Game
+from train.game import Game
 
 
 def made() -> Checkpoint:
-    game = Game.new(small(), DIM, len(CLASSES), torch.device("cpu"))
+    game = Game.new(small(), DIM, len(CLASSES))
     scale = Scale(torch.arange(DIM).float(), torch.full((DIM,), 2.0))
     return Checkpoint(
         step=7,
@@ -98,3 +98,30 @@ def test_a_checkpoint_of_another_format_is_told(tmp_path: Path, monkeypatch: pyt
     monkeypatch.undo()
     with pytest.raises(RunError, match="another format"):
         checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_the_last_ones_and_every_so_many_steps_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
+    def refused(self: Path, target: Path) -> None:
+        raise OSError("a disk without links")
+
+    if not linked:
+        monkeypatch.setattr(Path, "hardlink_to", refused)
+    config = small(loop={"checkpoint_every": 2, "keep_last": 2, "keep_every": 6})
+    for step in range(2, 17, 2):
+        checkpoint.save(replace(made(), config=config, step=step), tmp_path)
+    kept = sorted((tmp_path / "kept").iterdir())
+    assert [path.name for path in kept] == ["00000006.pt", "00000012.pt", "00000014.pt", "00000016.pt"]
+    assert [checkpoint.load(path).step for path in kept] == [6, 12, 14, 16] and checkpoint.load(tmp_path).step == 16
+    assert not list(tmp_path.glob("kept/*.tmp*"))
+
+    checkpoint.save(replace(made(), config=config, step=8), tmp_path)  # the user went back to step 6
+    assert [path.name[6:8] for path in sorted((tmp_path / "kept").iterdir())] == ["06", "08", "12", "14", "16"]
+
+
+def test_by_default_one_is_kept(tmp_path: Path) -> None:
+    for step in (2, 4):
+        checkpoint.save(replace(made(), step=step), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]

@@ -50,6 +50,8 @@ def test_overrides_win_and_leave_their_neighbours(tmp_path: Path) -> None:
         ("discriminator: {groups: 7}", (), r"discriminator\.groups is 7; it must divide .* 1536"),
         ("adagp: {minimum: 2.0}", (), r"adagp\.gamma is 1\.0; it must lie between adagp\.minimum 2\.0"),
         ("batches: {crop_frames: 60}", (), r"batches\.crop_frames is 60; .*must be a multiple of 16"),
+        ("loop: {keep_every: 1500}", (), r"loop\.keep_every is 1500; .* multiple of loop\.checkpoint_every = 1000"),
+        ("loop: {precision: half}", (), r"loop\.precision is 'half': .*'auto', 'float32' or 'bfloat16'"),
         ("generator: 3", (), r"generator is 3: .*"),
         ("[1, 2]", (), r"holds a list; it must hold sections"),
         ("a: [", (), r"is not YAML"),

@@ -11,8 +11,8 @@ from tests.train.made import CLASSES, DIM, HOP, RATE, LinearCodec, identity_json
 from train.batches import Scale
 from train.checkpoint import Checkpoint
 from train.errors import AudioError, RunError
+from train.game import Game
 from train.live import ATTACK, Latency, limit, play, read_mix, write_wav
-from train.loop import Game
 
 CODEC = LinearCodec()
 
@@ -20,7 +20,7 @@ CODEC = LinearCodec()
 def trained(ahead: int = 1) -> Checkpoint:
     """A checkpoint none of whose generator's weights is zero."""
     config = small(batches={"anticipation_frames": ahead})
-    generator = Game.new(config, DIM, len(CLASSES), torch.device("cpu")).generator
+    generator = Game.new(config, DIM, len(CLASSES)).generator
     rng = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in generator.parameters():

@@ -1,6 +1,6 @@
 import json
+import re
 import signal
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -10,110 +10,18 @@ import torch
 import yaml
 from torch import Tensor
 
-from tests.train.made import example, identity_json, small, songs, write
-from train import checkpoint, loop
+from tests.train.made import CLASSES, DIM, example, identity_json, small, songs, write
+from train import checkpoint, game, loop
 from train.batches import Batch
+from train.cost import flops_a_step
 from train.errors import DataError, DivergedError, RunError, TrainError
-from train.loop import Game, discriminator_step, fit, generator_step, train_step
+from train.game import Game, train_step
+from train.loop import fit
 from train.losses import discriminator_loss
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def toy(seed: int, size: int = 32, crop: int = 8, dim: int = 2) -> Batch:
-    """The target is what was heard, turned by a quarter."""
-    rng = torch.Generator().manual_seed(seed)
-    mix, noise = torch.randn(size, crop + 1, dim, generator=rng), torch.randn(size, crop, 3, generator=rng)
-    classes = torch.zeros(size, dtype=torch.int64)
-    return Batch(mix, torch.stack([-mix[:, :-1, 1], mix[:, :-1, 0]], dim=-1), noise, classes, classes, 0)
-
-
-def test_the_accompaniment_comes_to_follow_the_mix() -> None:
-    config = small(
-        generator={"width": 32, "context_frames": 8},
-        discriminator={"width": 32},
-        adagp={"gamma": 0.05},
-        optimiser={"learning_rate": 2e-3, "warmup_steps": 10, "penalty_every": 4},
-    )
-    game = Game.new(config, 2, 1, torch.device("cpu"))
-    for step in range(80):
-        train_step(game, toy(2 * step), toy(2 * step + 1), step, config)
-    unseen = toy(10**6, size=200)
-    with torch.no_grad():
-        played = game.generator(unseen.heard, unseen.noise, unseen.generator_class)
-    right = (played - unseen.target).square().mean()
-    shuffled = (played - unseen.target.roll(1, dims=0)).square().mean()
-    assert right < 0.25 * shuffled
-
-
-@pytest.mark.parametrize(("step", "penalty"), [(0, "r1"), (1, None), (2, "r2")])
-def test_a_discriminator_step_descends_the_written_out_loss(step: int, penalty: str | None) -> None:
-    config = small(adagp={"gamma": 0.7})
-    game = Game.new(config, 2, 1, torch.device("cpu"))
-    warm = deepcopy(game)
-    for number in range(3):  # at first most of both networks is zero
-        train_step(warm, toy(number), toy(number + 9), number, config)
-    warm.gamma = 0.7
-    reference, batch = deepcopy(warm), toy(5)
-    measured = discriminator_step(warm, batch, step, config)
-
-    critic = reference.discriminator
-    with torch.no_grad():
-        fake = reference.generator(batch.mix[:, :-1], batch.noise, batch.generator_class)
-    sides = {"r1": batch.target.requires_grad_(), "r2": fake.requires_grad_()}
-    logits = {name: critic(x, batch.mix[:, 1:], batch.discriminator_class) for name, x in sides.items()}
-    loss = torch.log1p(torch.exp(-(logits["r1"] - logits["r2"]))).mean()
-    assert measured["loss_d"] == pytest.approx(loss.item(), abs=1e-6)
-    assert measured["advantage"] == pytest.approx((logits["r1"] - logits["r2"]).mean().item(), abs=1e-6)
-    assert {"r1", "r2"} & measured.keys() == ({penalty} if penalty else set())
-    if penalty:
-        (slope,) = torch.autograd.grad(logits[penalty].sum(), sides[penalty], create_graph=True)
-        squares = slope.flatten(1).square().sum(dim=1).mean()
-        assert measured[penalty] == pytest.approx(squares.item(), rel=1e-5)
-        loss = loss + 0.7 / 2 * 4 * squares  # every 2 steps one of the two: 4 times
-    loss.backward()
-    for found, wanted in zip(warm.discriminator.parameters(), critic.parameters(), strict=True):
-        expected = torch.zeros_like(wanted) if wanted.grad is None else wanted.grad
-        torch.testing.assert_close(found.grad, expected, atol=1e-6, rtol=1e-4)
-
-
-def test_a_generator_step_leaves_the_discriminator_as_it_was() -> None:
-    config = small()
-    game = Game.new(config, 2, 1, torch.device("cpu"))
-    before = deepcopy(game)
-    generator_step(game, toy(0), 0, config)
-
-    def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
-        return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
-
-    assert same(game.discriminator, before.discriminator) and not same(game.generator, before.generator)
-    assert all(parameter.requires_grad for parameter in game.discriminator.parameters())
-
-
-def test_what_plays_is_an_average_of_the_generator() -> None:
-    def after(half_life: float) -> tuple[list[Tensor], list[Tensor]]:
-        config = small(optimiser={"ema_half_life_steps": half_life})
-        game = Game.new(config, 2, 1, torch.device("cpu"))
-        averages = [parameter.detach().clone() for parameter in game.generator.parameters()]
-        for step in range(3):
-            train_step(game, toy(step), toy(step + 9), step, config)
-            now = list(game.generator.parameters())
-            averages = [a * 0.5**0.5 + b * (1 - 0.5**0.5) for a, b in zip(averages, now, strict=True)]
-        wanted = averages if half_life else list(game.generator.parameters())
-        return list(game.average.parameters()), wanted
-
-    for half_life in (2.0, 0.0):
-        for found, wanted in zip(*after(half_life), strict=True):
-            torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
-
-
-def test_the_rate_warms_up_and_stays() -> None:
-    config = small(optimiser={"learning_rate": 1e-3, "warmup_steps": 4})
-    game = Game.new(config, 2, 1, torch.device("cpu"))
-    rates = [train_step(game, toy(0), toy(1), step, config)["learning_rate"] for step in range(6)]
-    assert rates == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3])
 
 
 def test_a_run_leaves_config_curves_and_checkpoint(tmp_path: Path) -> None:
@@ -124,7 +32,7 @@ def test_a_run_leaves_config_curves_and_checkpoint(tmp_path: Path) -> None:
     curves = rows(run)
     assert [row["step"] for row in curves] == [1, 2, 3, 4]
     wanted = {"loss_g", "loss_d", "advantage", "sign", "gamma", "grad_norm_d", "grad_norm_g", "learning_rate"}
-    wanted |= {"frames_per_s", "data_wait_s", "redraws"}
+    wanted |= {"frames_per_s", "data_wait_s", "redraws", "song_starts"}
     assert all(wanted <= row.keys() and "silent" not in row for row in curves)
     assert [sorted({"r1", "r2"} & row.keys()) for row in curves] == [["r1"], [], ["r2"], []]
     saved = checkpoint.load(run)
@@ -139,6 +47,17 @@ def test_stems_that_are_never_drawn_are_told(tmp_path: Path) -> None:
     assert fit(small(loop={"steps": 1}), data, tmp_path / "run", say=said.append) == 1
     told = "1 of 7 target stems are never drawn: nowhere do they sound together with a stored mix in 50% of a crop"
     assert said[0].splitlines()[1:] == [told]
+
+
+def test_the_peaks_share_is_measured_where_the_peak_is_given(tmp_path: Path) -> None:
+    data, said = songs(tmp_path / "out"), []
+    fit(small(loop={"steps": 2, "peak_tflops": 2.0}), data, tmp_path / "run", say=said.append)
+    tera = float(re.search(r"M, (\S+) TFLOP a step; on cpu", said[0])[1])  # type: ignore[index]
+    assert tera == pytest.approx(flops_a_step(small(), DIM, len(CLASSES)) / 1e12, rel=0.01)
+    for row in rows(tmp_path / "run"):  # 2 batches of 2 crops of 8 frames
+        assert row["peak_share"] == pytest.approx(tera / (32 / row["frames_per_s"]) / 2.0, rel=0.01)
+    fit(small(loop={"steps": 2}), data, tmp_path / "other")
+    assert all("peak_share" not in row for row in rows(tmp_path / "other"))
 
 
 def flat(values: Any) -> list[Tensor]:
@@ -215,7 +134,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_last_good_checkpoint(
         calls.append(1)
         return discriminator_loss(real, fake) * (float("nan") if len(calls) == 4 else 1.0)
 
-    monkeypatch.setattr(loop, "discriminator_loss", spoilt)
+    monkeypatch.setattr(game, "discriminator_loss", spoilt)
     message = r"discriminator's loss is nan, .* at step 4; .*checkpoint\.pt is the last good checkpoint \(step 2\)\."
     with pytest.raises(DivergedError, match=message):
         fit(small(loop={"steps": 9}), songs(tmp_path / "out"), tmp_path / "run")
@@ -253,3 +172,13 @@ def test_a_missing_gpu_is_told(tmp_path: Path) -> None:
 def test_tensorboard_gets_the_curves_where_wanted(tmp_path: Path) -> None:
     fit(small(loop={"steps": 2, "tensorboard": True}), songs(tmp_path / "out"), tmp_path / "run")
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
+def test_too_little_memory_names_the_setting_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> dict[str, float]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop, "train_step", full)
+    message = r"memory is too small for a step; there is no checkpoint yet\. Lower loop\.micro_batch_size, .*now 0: all"
+    with pytest.raises(RunError, match=message):
+        fit(small(), songs(tmp_path / "out"), tmp_path / "run")
