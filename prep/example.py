@@ -34,8 +34,8 @@ from prep.stem import read_stem
 
 # samples a look at the mixes before that
 MEASURED_SAMPLES = 1 << 18
-# streams whose FLACs are written side by side: a process may not have more than about a thousand open files
-WRITTEN_AT_ONCE = 100
+# streams whose FLACs are written side by side: each takes some MB, and a process has but a thousand files
+WRITTEN_AT_ONCE = 50
 
 
 def build_example(job: Job, root: Path | None, scratch: Path, config: PrepConfig, target: Target) -> Built:
