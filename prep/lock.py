@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -64,5 +65,8 @@ def _lock(file: TextIO, how: int, out: Path) -> None:
 
 
 def _sweep(out: Path) -> None:
-    for part in chain(out.glob(".*.part"), out.glob("generations/*/.*.part")):
-        part.unlink(missing_ok=True)
+    for part in chain(out.glob(".*.part"), out.glob("generations/*/.*.part"), out.glob("audio/*/.*.part")):
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
