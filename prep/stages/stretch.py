@@ -160,8 +160,10 @@ def find_attacks(audio: Audio, rate: int, windows: _Windows) -> list[int]:
     loudest = np.maximum(heard, _largest(levels, _NEAR_HOPS, echo_hops + _RISE_HOPS))
     # What rises at all finds a note struck again as loud; what rises above all before, one that takes over from another
     rises = [_rise(levels, floor) for floor in (heard, loudest)]
-    rise = sum(np.maximum(each - _largest(each, _NEAR_HOPS, echo_hops), 0) for each in rises)
-    peaks = np.flatnonzero((rise > _RISE_DB) & (rise == maximum_filter1d(rise, 2 * _APART_HOPS + 1)))
+    again, over = (np.maximum(each - _largest(each, _NEAR_HOPS, echo_hops), 0) for each in rises)
+    # A low note's periods do the former as well, so that it says more of where an attack is than whether one is there
+    likely = maximum_filter1d(0.5 * again + 2 * over, 5) > _RISE_DB
+    peaks = np.flatnonzero(likely & (again + over == maximum_filter1d(again + over, 2 * _APART_HOPS + 1)))
     found = [0]
     for at in (*(peaks - _RISE_HOPS // 2).tolist(), len(level)):
         while at - found[-1] > _LONGEST_HOPS:

@@ -116,7 +116,9 @@ def measure(song: Song, font: Path, found: Found, ways: list[tuple[float, int]])
             at, there = sounded(times), sounded(times / speed * ratio) / ratio
             pitched = soxr.resample(reference, ratio, 1)
             # the reference begins its sounds at the note, the factor moves where they sound
-            delay = delays(rises(stem, at), rises(pitched, there))
+            delay = np.zeros(len(at))
+            for _ in range(4):  # some instruments take 50 ms to sound
+                delay += delays(rises(stem, at + delay), rises(pitched, there + delay / ratio))
             own, wanted = rises(stem, at + delay), rises(pitched, there + delay / ratio)
             used = count(own, wanted)
             out = augment(stem[None], RATE, Augmentation(speed, semitones, True), part.program == DRUMS)[0]
