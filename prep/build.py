@@ -187,7 +187,8 @@ def _taken_over(draft: Draft, jobs: list[Job]) -> Iterator[shards.Receipt]:
     """Receipts of the generation's finished shards, and of those that hold streams to be copied."""
     folders = {draft.folder, *(place.folder for job in jobs for place in job.known.values())}
     tars = (path.with_suffix(".tar") for folder in sorted(folders) for path in sorted(folder.glob("*-??????.json")))
-    return (receipt for tar in tars if (receipt := shards.finished(tar)))
+    found = (receipt for tar in tars if (receipt := shards.finished(tar)))
+    return iter({(receipt.shard, receipt.sha256): receipt for receipt in found}.values())  # a linked one counts once
 
 
 def _watched(built: Iterator[Built], bar: tqdm[Any], work: Work) -> Generator[Built, None, None]:
