@@ -27,7 +27,7 @@ demo: setup
 
 test: setup
 	@sh .ci/system ffmpeg nginx
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 check: setup
 	$(BIN)/ruff check .
