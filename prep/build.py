@@ -26,9 +26,9 @@ from prep.errors import PrepError
 from prep.example import Built, Job
 from prep.fingerprint import fingerprint, strangers
 from prep.instruments import CLASSES
-from prep.kept import clear, kept_of, packing, take_over_kept
+from prep.kept import kept_of, packing, take_over_kept
 from prep.ledger import check, count, write_ledger
-from prep.lock import alone, locked
+from prep.lock import alone, clear, locked
 from prep.plan import read_header, write_plan
 from prep.report import Report, Work
 from prep.reuse import take_over

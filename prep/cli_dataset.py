@@ -29,11 +29,10 @@ def rebuild(data: Path, codec: str, root: Path | None, workers: int) -> None:
 @click.argument("data", type=PATH)
 def rollback(data: Path) -> None:
     """Make the generation live again that was so before."""
-    from prep.draft import check_out
     from prep.lock import locked
     from shards import roll_back
 
-    with locked(check_out(data)):
+    with locked(data):
         click.echo(f"{data}: live is generation {roll_back(data)}")
 
 
@@ -74,10 +73,9 @@ def status(data: Path, root: Path | None) -> None:
 def finish(data: Path) -> None:
     """Complete DATA when all parts of its build (`prep build --part`) have ended."""
     from prep.build import complete
-    from prep.draft import check_out
     from prep.lock import locked
 
-    with locked(check_out(data)):
+    with locked(data):
         click.echo(f"{data}: complete; live is generation {complete(data)}")
 
 

@@ -32,7 +32,7 @@ from prep.stages.meter import Meter
 from prep.stages.mixing import mix_audio, mix_gain_db
 from prep.stem import read_stem
 
-# samples a look at the mixes before that
+# samples of the mixes that are measured at a time
 MEASURED_SAMPLES = 1 << 18
 # streams whose FLACs are written side by side: each takes some MB, and a process has but a thousand files
 WRITTEN_AT_ONCE = 50

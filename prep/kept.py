@@ -240,15 +240,6 @@ def take_over_kept(out: Path, folder: Path, made_of: Mapping[str, str]) -> list[
     return taken
 
 
-def clear(*folders: Path) -> None:
-    """Removes what builds that were killed have left there; nobody may be building."""
-    for path in (path for folder in folders for path in folder.glob(".*.part")):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
 @dataclass(frozen=True)
 class KeptPlan:
     """The kept audio of a plan."""

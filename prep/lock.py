@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
@@ -22,12 +21,14 @@ LOCK_PARTS = ".lock-parts"
 
 @contextmanager
 def locked(out: Path, parts: bool = False) -> Iterator[None]:
-    """Alone in writing the folder OUT, which is there, or with `parts` beside other parts of one build; PrepError says
-    who else writes it.
+    """Alone in writing the folder OUT, or with `parts` beside other parts of one build. PrepError says who else writes
+    it, or that it is not there.
 
     The file stays, empty; the lock is the system's (flock), and dies with the process. What killed builds left half
     written is removed by who is alone.
     """
+    if not out.is_dir():
+        raise PrepError(f"{out} is not a folder. Give the --out of a `prep build`.")
     with (out / LOCK).open("a+") as file:
         try:
             _lock(file, (fcntl.LOCK_SH if parts else fcntl.LOCK_EX) | fcntl.LOCK_NB, out)
@@ -40,7 +41,7 @@ def locked(out: Path, parts: bool = False) -> Iterator[None]:
         file.flush()
         try:
             if not parts:
-                _sweep(out)
+                clear(out, *out.glob("generations/*"), *out.glob("audio/*"))
             yield
         finally:
             file.truncate(0)
@@ -64,8 +65,9 @@ def _lock(file: TextIO, how: int, out: Path) -> None:
         print(f"{out}: no locks here ({error.strerror}). See that nothing else writes it.", file=sys.stderr)
 
 
-def _sweep(out: Path) -> None:
-    for part in chain(out.glob(".*.part"), out.glob("generations/*/.*.part"), out.glob("audio/*/.*.part")):
+def clear(*folders: Path) -> None:
+    """Removes what killed builds have left half written there; nobody may be building."""
+    for part in (part for folder in folders for part in folder.glob(".*.part")):
         if part.is_dir():
             shutil.rmtree(part)
         else:

@@ -46,7 +46,7 @@ class Repair:
 
     def __init__(self, out: Path, root: Path | None, workers: int, faults: list[Fault], progress: bool = True) -> None:
         self.out, self.root, self.workers, self.progress = out, root, workers, progress
-        self.draft = recorded_draft(out, root or out)
+        self.draft = recorded_draft(out, root)
         self.folder = self.draft.folder
         mine = [fault for fault in faults if fault.generation in ("", self.folder.name)]
         self.names = {fault.shard for fault in mine if fault.shard.endswith(".tar")}
@@ -179,7 +179,7 @@ class Repair:
         return list(found.values())
 
 
-def recorded_draft(out: Path, root: Path) -> Draft:
+def recorded_draft(out: Path, root: Path | None) -> Draft:
     """What made the live generation: plan.parquet and the config in dataset.json; its ledger is left empty.
 
     Where `current` is wrong, the generation that plan.parquet makes. Raises PrepError where there is none.

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -139,9 +139,8 @@ def read_measured(places: Mapping[int, Place]) -> dict[int, Measured]:
 def _read(places: Mapping[int, Place], take: Callable[[shards.Record, int], Found]) -> dict[int, Found]:
     found = {}
     for number, place in places.items():
-        with suppress(
-            shards.ShardError
-        ):  # a fault must not be copied into a new shard, whose digests would vouch for it
+        # a fault must not be copied into a new shard, whose digests would vouch for it
+        with suppress(shards.ShardError):
             found[number] = take(_opened(place.folder)[place.example], place.row)
     return found
 
@@ -149,19 +148,22 @@ def _read(places: Mapping[int, Place], take: Callable[[shards.Record, int], Foun
 def take_over(out: Path, folder: Path, made_of: Mapping[str, str]) -> list[str]:
     """Puts the shards (name -> digest) that other generations in OUT hold into `folder`, as links where the file
     system has them; the names of those that were found and sound."""
-    return [name for name, digest in made_of.items() if any(link(tar, folder) for tar in _same(out, name, digest))]
+    same = {name: next(_same(out, name, digest), None) for name, digest in made_of.items()}
+    taken = {name: tar for name, tar in same.items() if tar}
+    for tar in taken.values():
+        link(tar, folder)
+    return list(taken)
 
 
-def _same(out: Path, name: str, made_of: str) -> list[Path]:
-    found = []
+def _same(out: Path, name: str, made_of: str) -> Iterator[Path]:
+    """One after another: to tell that a shard is sound, all of it is read."""
     for tar in sorted(out.glob(f"generations/*/{name}")):
         receipt = shards.finished(tar)
         if receipt and receipt.made_of == made_of and receipt.examples and not any(shards.faults(tar)):
-            found.append(tar)
-    return found
+            yield tar
 
 
-def link(tar: Path, folder: Path) -> bool:
+def link(tar: Path, folder: Path) -> None:
     """Puts a tar and its receipt into `folder`. The receipt last: where it is, its tar is whole."""
     for path in (tar, tar.with_suffix(".json")):
         part = folder / f".{path.name}.{os.getpid()}.part"
@@ -171,7 +173,6 @@ def link(tar: Path, folder: Path) -> bool:
         except OSError:
             shutil.copyfile(path, part)
         os.replace(part, folder / path.name)
-    return True
 
 
 @lru_cache(maxsize=8)

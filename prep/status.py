@@ -47,7 +47,7 @@ def _stale_by_code(out: Path, dataset: shards.Dataset) -> list[str]:
         plan, config = live_plan(out, dataset), recorded_config(dataset)
     except PrepError as error:
         return [f"stale: the plan; {error}"]
-    draft = Draft(out, out, config, recorded_codec(dataset).identity, plan, [])
+    draft = Draft(None, out, config, recorded_codec(dataset).identity, plan, [])
     missing, total = draft.missing(), len(draft.groups)
     there = [name for name in missing if (draft.folder / name).is_file()]
     told = []

@@ -10,6 +10,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from prep.errors import PrepError
+from prep.lock import locked
 from prep.repair import Repair
 from shards.damage import Fault
 from shards.verify import Verification
@@ -35,7 +36,8 @@ def verify(data: Path, workers: int, repair: bool = False, root: Path | None = N
         if faults and (data / "generations").is_dir():
             print(f"re-make them: prep verify {data} --repair --root CORPUS")
         return not faults
-    left = Repair(data, root, workers, faults, progress).run()
+    with locked(data):
+        left = Repair(data, root, workers, faults, progress).run()
     print(f"{len(left)} left as they are: {', '.join(left)}" if left else f"{data}: repaired, and verified again")
     return not left
 

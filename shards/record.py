@@ -16,6 +16,7 @@ from shards.receipt import Entry, npy_header
 from shards.shard import Shard
 
 _F2 = np.dtype("<f2")
+_ALL = slice(None)
 
 
 class Record:
@@ -91,7 +92,9 @@ class Member:
     def __getitem__(self, key: Any) -> Any:
         whole: NDArray[np.float16] = np.ndarray(self.shape, _F2, self._shard.map, self._offset)
         found = whole[key]
-        # The crop that training draws a million times
+        # A row, and the crop that training draws a million times
+        if type(key) is int:
+            key = (key, _ALL)
         if type(key) is tuple and len(key) == 2 and type(key[0]) is int and type(key[1]) is slice:
             first, last, step = key[1].indices(self.shape[1])
             if step == 1:
