@@ -1,7 +1,11 @@
 """The house's rules that a program can hold: data walks one way, and no file outgrows its idea."""
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -70,3 +74,23 @@ def test_imports_walk_one_way(package: str) -> None:
 def test_no_file_outgrows_its_idea() -> None:
     lengths = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in sources(*PACKAGES, "tests")}
     assert not {str(path): lines for path, lines in lengths.items() if lines >= MAX_LINES}
+
+
+def test_whatever_is_imported_is_declared() -> None:
+    """Or an installation from nothing lacks it, while here it came along with something else."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    wanted = [*project["dependencies"], *(each for extra in extras for each in extra)]
+    declared = {_folded(re.split(r"[\[<>=]", each)[0]) for each in wanted}
+    own = {*PACKAGES, "tests", *sys.stdlib_module_names}
+    brings, undeclared = packages_distributions(), set()
+    for path in sources(*PACKAGES, "tests"):
+        if path.is_relative_to(ROOT / "tests/bench/loading"):
+            continue  # has requirements and an environment of its own
+        tops = {name.split(".")[0] for name in imports(path.read_text(), ".".join(path.relative_to(ROOT).parent.parts))}
+        undeclared |= {top for top in tops - own if not declared & {top, *map(_folded, brings.get(top, []))}}
+    assert not undeclared
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("_", "-")
