@@ -1,4 +1,5 @@
 import os
+import signal
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from prep.stages.render import library
 
 # the tests' tensors are so small that threads cost more than they give, most of all on a busy machine
 torch.set_num_threads(1)
+# a shell that runs something in the background has it ignore Ctrl-C, which some tests press
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
