@@ -14,7 +14,7 @@ from tests.prep.built import files, run
 from tests.prep.made import save_small_codec, write_corpus
 
 
-@pytest.mark.parametrize(("threads", "workers"), [("1", 3), ("2", 1), ("2", 2)])
+@pytest.mark.parametrize(("threads", "workers"), [("1", 3), ("2", 2)])
 def test_threads_and_workers_change_no_byte(tmp_path: Path, codec: str, threads: str, workers: int) -> None:
     root = write_corpus(tmp_path / "corpus")
     run(root, tmp_path / "one", codec)
