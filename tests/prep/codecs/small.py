@@ -14,13 +14,16 @@ from prep.codecs import Codec, CodecIdentity
 from prep.probes import made_audio
 
 
-def stirred(network: nn.Module, scale: float = 1.0, seed: int = 0) -> nn.Module:
-    """Where a network starts from zeros (codebooks, gains, biases), or from one number, now everything tells."""
+def stirred(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Weights that pass on what they hear about as loud as it is: many networks start too quiet to tell much."""
     generator = torch.Generator().manual_seed(seed)
     for tensor in network.state_dict().values():
-        if tensor.is_floating_point() and tensor.numel() > 1:
-            spread = float(tensor.std()) or 0.3
-            tensor.add_(scale * spread * torch.randn(tensor.shape, generator=generator))
+        drawn = torch.randn(tensor.shape, generator=generator)
+        inputs = tensor[:1].numel()
+        if tensor.ndim > 1 and len(tensor) > 1 and inputs > 1:
+            tensor.copy_(drawn / inputs**0.5)
+        elif tensor.is_floating_point():
+            tensor.add_(0.02 * drawn)
     return network.eval().requires_grad_(False)
 
 

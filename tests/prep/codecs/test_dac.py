@@ -27,12 +27,14 @@ def made(settings: dict[str, Any]) -> Any:
     from prep.codecs import dac
 
     torch.manual_seed(0)
-    network = small.stirred(dac.build(settings), 0.3)
-    rest = network.encoder(0.3 * torch.randn(1, 1, 400 * network.config.hop_length))
+    network = small.stirred(dac.build(settings))
+    rest = hidden = network.encoder(0.3 * torch.randn(1, 1, 400 * network.config.hop_length))
     for each in network.quantizer.quantizers:
         each.in_proj.weight.normal_()
         small.choose(each.codebook.weight, each.in_proj(rest)[0].T)
         rest = rest - each(rest)[0]
+    while network.decoder(network.quantizer(hidden)[0]).std() > 0.1:  # else it would roar
+        network.decoder.conv2.weight.mul_(0.5)
     return network
 
 

@@ -29,7 +29,7 @@ def made() -> Any:
     from prep.codecs import encodec
 
     torch.manual_seed(0)
-    network = small.stirred(encodec.build(SETTINGS), 0.5)
+    network = small.stirred(encodec.build(SETTINGS))
     rest = network.encoder(0.3 * torch.randn(1, 1, 400 * HOP))[0].T
     for layer in network.quantizer.layers:
         rest = small.choose(layer.codebook.embed, rest)

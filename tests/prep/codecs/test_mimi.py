@@ -20,7 +20,7 @@ SETTINGS: dict[str, Any] = {
     "intermediate_size": 32,
     "num_attention_heads": 2,
     "num_key_value_heads": 2,
-    "codebook_size": 16,
+    "codebook_size": 256,
     "codebook_dim": 8,
     "vector_quantization_hidden_dimension": 8,
     "num_quantizers": 4,
@@ -37,9 +37,9 @@ def made() -> Any:
 
     torch.manual_seed(0)
     network = mimi.build(SETTINGS)
-    small.stirred(network.encoder, 0.5)
-    small.stirred(network.decoder, 0.5)
-    hidden = network.encoder(0.3 * torch.randn(1, 1, 60 * HOP)).latents
+    small.stirred(network.encoder)
+    small.stirred(network.decoder)
+    hidden = network.encoder(0.3 * torch.randn(60, 1, 6 * HOP)).latents.transpose(0, 1).flatten(1)[None]
     q = network.quantizer
     for half in (q.semantic_residual_vector_quantizer, q.acoustic_residual_vector_quantizer):
         rest = half.input_proj(hidden)[0].T.detach()
@@ -71,7 +71,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_claims(folder: Path) -> None:
     i = load_codec(f"mimi={folder}").identity
-    assert (i.name, i.sample_rate, i.channels, i.hop, i.dim, i.codebook_size) == ("mimi", 1600, 1, HOP, 4, 16)
+    assert (i.name, i.sample_rate, i.channels, i.hop, i.dim, i.codebook_size) == ("mimi", 1600, 1, HOP, 4, 256)
     assert i.causal and not i.delay_samples
 
 
@@ -87,7 +87,7 @@ def test_whole_is_streamed(folder: Path, frames: int) -> None:
     audio = small.music(codec.identity, 70, batch=2)
     tokens = codec.encode(audio)
     encoded, decoded = small.in_steps(codec, audio, tokens, frames)
-    assert torch.equal(encoded, tokens) and len(tokens.unique()) > 8
+    assert torch.equal(encoded, tokens) and len(tokens.unique()) > 50
     torch.testing.assert_close(decoded, codec.decode(tokens), atol=1e-5, rtol=0)
 
 

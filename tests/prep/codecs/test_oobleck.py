@@ -29,7 +29,7 @@ def made() -> Any:
     from prep.codecs import oobleck
 
     torch.manual_seed(0)
-    return small.stirred(oobleck.build(SETTINGS), 0.3)
+    return small.stirred(oobleck.build(SETTINGS))
 
 
 @pytest.fixture(scope="module")
