@@ -11,30 +11,39 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from prep.codecs.causal import CausalCodec, CausalConfig
-from prep.errors import PrepError
+from prep.codecs.pretrained import PRETRAINED, CodecError, load_pretrained
+from prep.codecs.protocol import Codec
 
 SHIPPED = Path(__file__).parent / "weights" / "causal.safetensors"
 
 
-class CodecError(PrepError):
-    """A codec that cannot be had: unknown, missing, or not what its file says."""
-
-
-def load_codec(spec: str = "causal", device: str = "cpu") -> CausalCodec:
+def load_codec(spec: str = "causal", device: str = "cpu") -> Codec:
     """`causal` (the weights of this package) or `causal=FILE.safetensors`; in eval mode, without gradients.
     `causal@bfloat16`, with or without a file, encodes in that dtype, which is faster on a GPU.
 
-    Raises CodecError where the name, the file or its content is wrong.
+    `encodec=FOLDER`, and so `mimi`, `dac`, `oobleck`, `codicodec`: a codec of others, from files fetched into FOLDER.
+    `encodec@tokens=FOLDER` gives its tokens.
+
+    Raises CodecError where the name, the file, its content or the package that it takes is wrong.
     """
     named, _, checkpoint = spec.partition("=")
-    name, _, dtype = named.partition("@")
-    if dtype not in ("", "float32", "bfloat16"):
-        raise CodecError(f"codec {spec!r} asks for dtype {dtype!r}; there are float32 (the default) and bfloat16.")
+    name, _, option = named.partition("@")
+    if name in PRETRAINED:
+        return load_pretrained(PRETRAINED[name], spec, option, checkpoint, device)
     if name != "causal":
         raise CodecError(
-            f"codec {name!r} is unknown; there is one: causal, or causal=FILE.safetensors for weights of yours."
+            f"codec {name!r} is unknown; there are causal, causal=FILE.safetensors for weights of yours, "
+            f"and {', '.join(f'{each}=FOLDER' for each in PRETRAINED)}."
         )
-    path = Path(checkpoint) if checkpoint else SHIPPED
+    if option not in ("", "float32", "bfloat16"):
+        raise CodecError(f"codec {spec!r} asks for dtype {option!r}; there are float32 (the default) and bfloat16.")
+    codec = load_causal(Path(checkpoint) if checkpoint else SHIPPED)
+    codec.dtype = torch.bfloat16 if option == "bfloat16" else torch.float32
+    return codec.to(device).freeze()
+
+
+def load_causal(path: Path) -> CausalCodec:
+    """Not yet frozen. Raises CodecError."""
     if not path.is_file():
         raise CodecError(
             f"codec weights {path} do not exist. Train them: train codec configs/codec.yaml --data CORPUS."
@@ -51,8 +60,7 @@ def load_codec(spec: str = "causal", device: str = "cpu") -> CausalCodec:
         raise CodecError(f"codec weights {path} cannot be loaded ({reason}). Fetch or train them again.") from error
     if bad := [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise CodecError(f"codec weights {path} hold NaN or infinity in {bad[0]}. Train them again.")
-    codec.dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-    return codec.to(device).freeze()
+    return codec
 
 
 def save_codec(codec: CausalCodec, path: Path) -> None:

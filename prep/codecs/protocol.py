@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -135,9 +135,28 @@ def check_audio(audio: Tensor, channels: int) -> None:
         )
 
 
-def check_latents(latents: Tensor, dim: int) -> None:
-    """Raises ValueError for what is no (batch, frames, dim) of finite latents."""
+def check_latents(latents: Tensor, dim: int, codebook_size: int = 0) -> None:
+    """Raises ValueError for what is no (batch, frames, dim) of finite latents, or of tokens below `codebook_size`.
+
+    Tokens may come as floats, as shards hold them."""
     if latents.ndim != 3 or latents.shape[2] != dim:
         raise ValueError(f"decode takes (batch, frames, {dim}); got {tuple(latents.shape)}")
     if not bool(torch.isfinite(latents).all()):
         raise ValueError("the latents hold NaN or infinity: they come of no encoder")
+    if codebook_size and bool(((latents < 0) | (latents >= codebook_size) | (latents != latents.floor())).any()):
+        raise ValueError(f"the latents hold what is no token of 0 ... {codebook_size - 1}: they come of no encoder")
+
+
+def digest_of_settings(version: int, settings: Mapping[str, Any]) -> str:
+    """For CodecIdentity.architecture."""
+    text = json.dumps({"version": version, **settings}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def digest_of_weights(tensors: Mapping[str, Tensor]) -> str:
+    """For CodecIdentity.weights: names, shapes, values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from prep.codecs import CausalCodec
+from prep.codecs import Codec
 from train.codec.measures import log_mel_distance, si_sdr_db
 from train.codec.songs import find_songs, read_stereo
 from train.errors import TrainError
@@ -37,13 +37,13 @@ class Figures:
         ]
 
 
-def score(codec: CausalCodec, data: Path, seconds: float = 60.0) -> Figures:
+def score(codec: Codec, data: Path, seconds: float = 60.0) -> Figures:
     """Figures over up to `seconds` of each mix below `data` (Slakh2100's layout, at the codec's rate).
 
     The linear codec is the principal components of these very mixes, so no linear codec of this frame and dimension
     has a smaller squared error on them.
     """
-    c = codec.config
+    c = codec.identity
     mixes = [
         _whole_frames(read_stereo(s.mix, 0, int(seconds * c.sample_rate)), c.hop)
         for s in find_songs(data, c.sample_rate)

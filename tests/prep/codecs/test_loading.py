@@ -1,4 +1,7 @@
 import pickle
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ from safetensors.torch import save_file
 
 from prep.codecs import CodecError, load_codec, save_codec
 from prep.codecs.loading import SHIPPED
+from prep.codecs.pretrained import PRETRAINED
 from tests.prep.made import small_codec
 
 
@@ -39,8 +43,10 @@ def test_the_weights_that_ship_fit_in_20_mb() -> None:
 
 
 def test_what_cannot_be_loaded_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CodecError, match=r"codec 'encodec' is unknown; there is one: causal"):
-        load_codec("encodec")
+    with pytest.raises(
+        CodecError, match=r"codec 'opus' is unknown; there are causal, .* encodec=FOLDER, mimi=FOLDER, dac"
+    ):
+        load_codec("opus")
     with pytest.raises(CodecError, match=r"gone.safetensors do not exist. Train them: train codec"):
         load_codec(f"causal={tmp_path / 'gone.safetensors'}")
     bad = {"pickle": pickle.dumps({"a": 1}), "cut": SHIPPED.read_bytes()[:100_000], "empty": b""}
@@ -82,3 +88,41 @@ def test_bfloat16_is_another_codec(tmp_path: Path) -> None:
     assert (torch.cat(parts, dim=1) - whole).abs().max() / whole.abs().max() < 0.02
     with pytest.raises(CodecError, match=r"asks for dtype 'float8'; there are float32 \(the default\) and bfloat16"):
         load_codec("causal@float8")
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_files_that_are_not_there_are_told_with_where_they_are(name: str, tmp_path: Path) -> None:
+    """Before the package is missed, or imported."""
+    source = PRETRAINED[name]
+    where = f"Fetch {' and '.join(source.files)} of https://huggingface.co/{source.repository} into one folder"
+    names = [Path(file).name for file in source.files]
+    with pytest.raises(CodecError, match=f"codec '{name}' names no folder .*{where} and name it: {name}=FOLDER"):
+        load_codec(name)
+    with pytest.raises(CodecError, match=f"gone is no folder that holds {' and '.join(names)}.*{where}"):
+        load_codec(f"{name}={tmp_path / 'gone'}")
+    for file in names:
+        with pytest.raises(CodecError, match=f"{file} does not exist. {where}"):
+            load_codec(f"{name}={tmp_path}")
+        (tmp_path / file).write_bytes(b"{}")
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_a_package_that_is_not_there_is_told(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in PRETRAINED[name].files:
+        (tmp_path / Path(file).name).write_bytes(b"{}")
+    for package in ("transformers", "diffusers", "codicodec"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"prep.codecs.{name}", raising=False)
+    with pytest.raises(CodecError, match=rf"codec '{name}' needs a package .*pip install 'greenroom\[{name}\]'"):
+        load_codec(f"{name}={tmp_path}")
+
+
+def test_no_adapter_is_imported_before_it_is_used() -> None:
+    code = "import sys, prep.codecs, prep.cli\nprint({'transformers', 'diffusers', 'codicodec'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"
+
+
+def test_each_extra_is_one_of_the_package() -> None:
+    settings = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    assert set(PRETRAINED) <= set(settings["project"]["optional-dependencies"])

@@ -1,0 +1,71 @@
+"""Small networks with random weights for the adapters' tests: nothing is downloaded, and no test waits for long."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from prep.certify import Certificate, Measurement, certify
+from prep.codecs import Codec, CodecIdentity
+from prep.probes import made_audio
+
+
+def stirred(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Weights that pass on what they hear about as loud as it is: many networks start too quiet to tell much."""
+    generator = torch.Generator().manual_seed(seed)
+    for tensor in network.state_dict().values():
+        drawn = torch.randn(tensor.shape, generator=generator)
+        inputs = tensor[:1].numel()
+        if tensor.ndim > 1 and len(tensor) > 1 and inputs > 1:
+            tensor.copy_(drawn / inputs**0.5)
+        elif tensor.is_floating_point():
+            tensor.add_(0.02 * drawn)
+    return network.eval().requires_grad_(False)
+
+
+def save_pretrained(folder: Path, settings: dict[str, object], tensors: dict[str, Tensor], weights: str) -> Path:
+    """As a hub has it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(settings))
+    save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / weights)
+    return folder
+
+
+def certified(codec: Codec) -> dict[str, Measurement]:
+    """All that is measured on made audio, by name; none of it may fail."""
+    certificate: Certificate = certify(codec, made_audio(codec.identity))
+    assert not certificate.failed, "\n".join(certificate.lines())
+    return {each.name: each for each in certificate.measurements}
+
+
+def music(identity: CodecIdentity, frames: int, batch: int = 1, seed: int = 0) -> Tensor:
+    """Noise that swells and fades."""
+    generator = torch.Generator().manual_seed(seed)
+    samples = frames * identity.hop
+    swell = 1 + torch.sin(torch.arange(samples) * 7.0 / identity.sample_rate)
+    return 0.1 * torch.randn(batch, identity.channels, samples, generator=generator) * swell
+
+
+def in_steps(codec: Codec, audio: Tensor, latents: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """Latents and audio, `frames` a step."""
+    hop, state, sounds = codec.identity.hop, codec.encode_state(len(audio)), codec.decode_state(len(audio))
+    encoded, decoded = [], []
+    for part in audio.split(frames * hop, 2):
+        out, state = codec.encode_step(part, state)
+        encoded.append(out)
+    for part in latents.split(frames, 1):
+        out, sounds = codec.decode_step(part, sounds)
+        decoded.append(out)
+    return torch.cat(encoded, 1), torch.cat(decoded, 2)
+
+
+def choose(codebook: Tensor, vectors: Tensor, seed: int = 0) -> Tensor:
+    """Fill a codebook (size, dim) from some of these (n, dim), so that tokens tell them apart; what then remains."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = vectors[torch.randint(len(vectors), (len(codebook),), generator=generator)]
+    codebook.copy_(chosen + 0.5 * vectors.std(0) * torch.randn(chosen.shape, generator=generator))
+    return vectors - codebook[torch.cdist(vectors, codebook).argmin(1)]
