@@ -88,11 +88,17 @@ def play(run: Path, mix: Path, instrument: str, out: Path, seed: int, spec: str)
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder for weights and curves.")
 @told_in_one_line
 def codec(config: Path, data: Path, run: Path) -> None:
-    """Train the causal codec as the YAML file CONFIG says."""
-    from train.codec.fit import fit_codec, read_recipe
+    """Train the causal codec as the YAML file CONFIG says; the same --run again goes on where it stopped."""
+    from train.codec.fit import fit_codec
+    from train.codec.recipe import read_recipe
 
-    weights = fit_codec(read_recipe(config), data, run)
-    click.echo(f"{weights}; score it: train codec-score --codec causal={weights} --data HELD_OUT")
+    recipe = read_recipe(config)
+    finished = fit_codec(recipe, data, run)
+    if finished < recipe.steps:
+        click.echo(f"stopped at step {finished} of {recipe.steps}; run the same command again to go on")
+    else:
+        weights = run / "causal.safetensors"
+        click.echo(f"{weights}; score it: train codec-score --codec causal={weights} --data HELD_OUT")
 
 
 @main.command()
