@@ -18,7 +18,6 @@ from train.codec.crops import batches, draw_crop
 from train.codec.fit import codec_loss, fit_codec
 from train.codec.measures import si_sdr_db
 from train.codec.recipe import CodecRecipe, read_recipe
-from train.codec.score import linear_round_trip, principal_components, score
 from train.codec.songs import find_songs
 from train.errors import TrainError
 
@@ -78,20 +77,6 @@ def test_training_lowers_the_loss_and_leaves_loadable_weights(corpus: Path, tmp_
     rows = [json.loads(line) for line in (tmp_path / "end" / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 30 and set(rows[0]) == {"step", "s", "loss", "mel", "fine_mel", "waveform"}
     assert codec.identity.dim == 36
-    figures = score(codec, corpus, seconds=3)
-    assert figures.mixes == 3 and len(figures.lines()) == 4
-
-
-def test_the_best_linear_codec_is_the_best(corpus: Path) -> None:
-    """Dropping any direction, or any other basis of the same size, leaves more error."""
-    mix = torch.from_numpy(np.stack([sum(tones(0, 3, 4.0).values())] * 2))[:, : 40 * 4096].float()
-    basis = principal_components([mix], 4096, 8)
-    error = (linear_round_trip(mix, basis, 4096) - mix).square().sum()
-    for seed in range(3):
-        other = torch.linalg.qr(torch.randn(8192, 8, generator=torch.Generator().manual_seed(seed)))[0]
-        assert error < (linear_round_trip(mix, other, 4096) - mix).square().sum()
-    exact = torch.linalg.svdvals(mix.unfold(1, 4096, 4096).transpose(0, 1).flatten(1))[8:].square().sum()
-    torch.testing.assert_close(error, exact, rtol=1e-2, atol=1e-2)
 
 
 def test_crops_are_a_function_of_seed_and_number(corpus: Path) -> None:
@@ -108,18 +93,6 @@ def test_an_error_while_drawing_reaches_the_trainer(corpus: Path) -> None:
     songs = [dataclasses.replace(song, mix=Path("gone.flac"), stems=()) for song in find_songs(corpus, RATE)]
     with pytest.raises(TrainError, match=r"gone.flac cannot be read"):
         list(batches(songs, recipe(), 4096, range(2)))
-
-
-def test_mixes_that_cannot_be_scored_are_told(tmp_path: Path) -> None:
-    for name, audio, message in (
-        ("short", np.zeros(100), "shorter than a frame"),
-        ("surround", np.zeros((RATE, 6)), "has 6 channels"),
-    ):
-        folder = tmp_path / name / "Track00001"
-        folder.mkdir(parents=True)
-        sf.write(folder / "mix.flac", audio, RATE)
-        with pytest.raises(TrainError, match=message):
-            score(load_codec(), folder, seconds=1)
 
 
 def test_what_is_wrong_is_told(corpus: Path, tmp_path: Path) -> None:
