@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from prep.codecs import CausalCodec, CausalConfig, save_codec
+from prep.codecs import CausalCodec, CausalConfig, load_codec, save_codec
 from train.codec import checkpoint
 from train.codec.components import start_from_components
 from train.codec.crops import batches
@@ -23,7 +23,7 @@ from train.codec.measures import log_mel_distance, low_band_error
 from train.codec.recipe import CodecRecipe
 from train.codec.songs import Song, digest_of, find_songs
 from train.curves import Curves
-from train.errors import DivergedError
+from train.errors import ConfigError, DivergedError
 from train.loop import stoppable
 
 # Of the distances while training: single stems fall silent, and what is below this there cannot be heard
@@ -98,6 +98,8 @@ def fit_codec(recipe: CodecRecipe, data: Path, run: Path, config: CausalConfig |
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump()))
     if saved:
         trainer.restore(saved)
+    elif recipe.start:
+        start_from_codec(trainer.codec, recipe.start)
     else:
         start_from_components(trainer.codec, _first_crops(songs, recipe, config))
     start, spent = (saved.step, saved.seconds) if saved else (0, 0.0)
@@ -125,6 +127,14 @@ def _train(trainer: Trainer, songs: list[Song], steps: range) -> Iterator[tuple[
             yield step + 1, row
             if stopped():
                 return
+
+
+def start_from_codec(codec: CausalCodec, spec: str) -> None:
+    """Takes over the weights of another codec of the same architecture. Raises ConfigError where it is of another."""
+    other = load_codec(spec)
+    if not isinstance(other, CausalCodec) or other.config != codec.config:
+        raise ConfigError(f"start: {spec} is of another architecture than the codec to train. Leave start out.")
+    codec.load_state_dict(other.state_dict())
 
 
 def _first_crops(songs: list[Song], recipe: CodecRecipe, config: CausalConfig) -> Tensor:

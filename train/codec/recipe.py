@@ -15,6 +15,7 @@ class CodecRecipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    start: str = ""  # a codec of ours whose weights to begin with (causal, causal=FILE); else principal components
     steps: int = Field(3000, gt=0)
     batch: int = Field(8, gt=0)
     crop_frames: int = Field(24, gt=0)

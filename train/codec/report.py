@@ -31,13 +31,16 @@ def report(data: Sequence[Path], specs: Sequence[str], seconds: float, card: Pat
 
 
 def load_codecs(specs: Sequence[str]) -> dict[str, CausalCodec]:
-    """By label: the spec, or the name of its file. Raises TrainError where two have one, or frames differ."""
+    """By label: the spec, or the name of its file. Raises TrainError where two have one, frames differ, or it is none of ours."""
     codecs: dict[str, CausalCodec] = {}
     for spec in specs:
         label = Path(spec.partition("=")[2]).stem or spec
         if label in codecs:
             raise TrainError(f"two of --codec would be called {label} in the table. Rename one of the files.")
-        codecs[label] = load_codec(spec)
+        codec = load_codec(spec)
+        if not isinstance(codec, CausalCodec):
+            raise TrainError(f"--codec {spec}: yardsticks are there for codecs of ours only, causal=FILE.safetensors.")
+        codecs[label] = codec
     shapes = {label: (c.config.sample_rate, c.config.hop, c.config.dim) for label, c in codecs.items()}
     if len(set(shapes.values())) > 1:
         raise TrainError(f"--codec: rate, hop and dim differ, so that there is no common yardstick: {shapes}.")

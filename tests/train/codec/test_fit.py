@@ -19,7 +19,7 @@ from train.codec.fit import codec_loss, fit_codec
 from train.codec.measures import si_sdr_db
 from train.codec.recipe import CodecRecipe, read_recipe
 from train.codec.songs import find_songs
-from train.errors import TrainError
+from train.errors import ConfigError, TrainError
 
 RATE = 44100
 WIDER = dataclasses.replace(SMALL, wave_dim=24, envelope_dim=12)
@@ -40,7 +40,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def recipe(**changes: float) -> CodecRecipe:
+def recipe(**changes: float | str) -> CodecRecipe:
     return CodecRecipe(**{"steps": 4, "batch": 2, "crop_frames": 6, "components_frames": 120, **changes})  # type: ignore[arg-type]
 
 
@@ -77,6 +77,16 @@ def test_training_lowers_the_loss_and_leaves_loadable_weights(corpus: Path, tmp_
     rows = [json.loads(line) for line in (tmp_path / "end" / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 30 and set(rows[0]) == {"step", "s", "loss", "mel", "fine_mel", "waveform"}
     assert codec.identity.dim == 36
+
+
+def test_it_starts_from_weights_that_are_there(corpus: Path, tmp_path: Path) -> None:
+    fit_codec(recipe(steps=3), corpus, tmp_path / "first", SMALL)
+    spec = f"causal={tmp_path / 'first' / 'causal.safetensors'}"
+    fit_codec(recipe(start=spec, steps=1, learning_rate=1e-12), corpus, tmp_path / "second", SMALL)
+    first, second = load_codec(spec), load_codec(f"causal={tmp_path / 'second' / 'causal.safetensors'}")
+    torch.testing.assert_close(second.state_dict(), first.state_dict(), atol=1e-6, rtol=0)
+    with pytest.raises(ConfigError, match=r"start: causal=.* is of another architecture .* Leave start out"):
+        fit_codec(recipe(start=spec), corpus, tmp_path / "third", WIDER)
 
 
 def test_crops_are_a_function_of_seed_and_number(corpus: Path) -> None:
