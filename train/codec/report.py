@@ -31,7 +31,10 @@ def report(data: Sequence[Path], specs: Sequence[str], seconds: float, card: Pat
 
 
 def load_codecs(specs: Sequence[str]) -> dict[str, CausalCodec]:
-    """By label: the spec, or the name of its file. Raises TrainError where two have one, frames differ, or it is none of ours."""
+    """By label: the spec, or the name of its file.
+
+    Raises TrainError where two have one label, where their frames differ, and for a codec that is none of ours.
+    """
     codecs: dict[str, CausalCodec] = {}
     for spec in specs:
         label = Path(spec.partition("=")[2]).stem or spec
