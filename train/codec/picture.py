@@ -22,7 +22,7 @@ def draw_spectrograms(codec: CausalCodec, corpora: list[Corpus], path: Path, cli
 
     rate = codec.config.sample_rate
     shown = corpora[:clips]
-    figure = Figure(figsize=(4 * len(shown), 5), dpi=90, layout="constrained")
+    figure = Figure(figsize=(4 * len(shown), 5), dpi=70, layout="constrained")
     axes = figure.subplots(2, len(shown), squeeze=False, sharex=True, sharey=True)
     for column, corpus in enumerate(shown):
         clip = corpus.clips[0].audio
@@ -35,6 +35,7 @@ def draw_spectrograms(codec: CausalCodec, corpora: list[Corpus], path: Path, cli
             ax = axes[row][column]
             ax.pcolormesh(seconds, kilohertz[3:], level[3:], vmin=loudest - RANGE_DB, vmax=loudest, rasterized=True)
             ax.set(yscale="log", title=f"{corpus.label}: {what}", ylabel="" if column else "kHz")
+    axes[0][0].set_yticks([0.1, 1, 10], ["0.1", "1", "10"])
     for ax in axes[1]:
         ax.set_xlabel("s")
     with atomic(path) as file:
