@@ -88,24 +88,48 @@ def play(run: Path, mix: Path, instrument: str, out: Path, seed: int, spec: str)
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder for weights and curves.")
 @told_in_one_line
 def codec(config: Path, data: Path, run: Path) -> None:
-    """Train the causal codec as the YAML file CONFIG says."""
-    from train.codec.fit import fit_codec, read_recipe
+    """Train the causal codec as the YAML file CONFIG says; the same --run again goes on where it stopped."""
+    from train.codec.fit import fit_codec
+    from train.codec.recipe import read_recipe
 
-    weights = fit_codec(read_recipe(config), data, run)
-    click.echo(f"{weights}; score it: train codec-score --codec causal={weights} --data HELD_OUT")
+    recipe = read_recipe(config)
+    finished = fit_codec(recipe, data, run)
+    if finished < recipe.steps:
+        click.echo(f"stopped at step {finished} of {recipe.steps}; run the same command again to go on")
+    else:
+        weights = run / "causal.safetensors"
+        click.echo(f"{weights}; score it: train codec-score --codec causal={weights} --data HELD_OUT")
 
 
 @main.command()
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Songs that the codec was not trained on.")
-@click.option("--codec", "spec", default="causal", show_default=True, help="causal, or causal=FILE.safetensors.")
-@click.option("--seconds", type=click.FloatRange(1), default=60.0, show_default=True, help="Of each mix.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    multiple=True,
+    help="Songs that the codec was not trained on: Slakh2100's layout, or WAV or FLAC. May be repeated.",
+)
+@click.option(
+    "--codec",
+    "specs",
+    default=["causal"],
+    show_default=True,
+    multiple=True,
+    help="causal, or causal=FILE.safetensors. May be repeated; the first one is held to the gates.",
+)
+@click.option(
+    "--seconds", type=click.FloatRange(1), default=60.0, show_default=True, help="From the middle of each mix."
+)
+@click.option("--card", type=click.Path(path_type=Path), help="A Markdown file to put the figures into, at its marks.")
+@click.option("--picture", type=click.Path(path_type=Path), help="A PNG to draw: spectrograms of three clips.")
 @told_in_one_line
-def codec_score(data: Path, spec: str, seconds: float) -> None:
-    """Print the codec's distances on mixes, beside the best linear codec of the same frame and dimension."""
-    from prep.codecs import load_codec
-    from train.codec.score import score
+def codec_score(
+    data: tuple[Path, ...], specs: tuple[str, ...], seconds: float, card: Path | None, picture: Path | None
+) -> None:
+    """Print codecs' figures on mixes, beside yardsticks of the same frame and dimension, and Opus."""
+    from train.codec.report import report
 
-    click.echo("\n".join(score(load_codec(spec), data, seconds).lines()))
+    click.echo(report(data, specs, seconds, card, picture), nl=False)
 
 
 if __name__ == "__main__":  # torchrun --nproc-per-node 8 -m -- train.cli fit …

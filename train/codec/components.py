@@ -67,7 +67,8 @@ def _start_wave(codec: CausalCodec, mid_side: Tensor) -> None:
     codec.wave_in.weight.copy_((basis / scale).T)
     latents = codec.wave_in(frames.flatten(2))[:, :-1].flatten(0, 1)
     following = frames[:, 1:, :, : c.tail].flatten(2).flatten(0, 1)
-    predicted = torch.linalg.lstsq(latents, following).solution.T.reshape(2, c.tail, c.wave_dim)
+    # the latents are all but uncorrelated, so normal equations do; lstsq rounds differently from call to call
+    predicted = torch.linalg.solve(latents.T @ latents, latents.T @ following).T.reshape(2, c.tail, c.wave_dim)
     kernels = codec.wave_out.weight.view(2, c.hop + c.tail, c.wave_dim)
     kernels[:, : c.hop] = (basis * scale).view(2, c.hop, c.wave_dim)
     fade = torch.sin(torch.linspace(0, math.pi / 2, c.tail)).square()[:, None]

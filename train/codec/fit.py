@@ -2,98 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import math
-import queue
-import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from prep.codecs import CausalCodec, CausalConfig, save_codec
+from prep.codecs import CausalCodec, CausalConfig, load_codec, save_codec
+from train.codec import checkpoint
 from train.codec.components import start_from_components
+from train.codec.crops import batches
 from train.codec.measures import log_mel_distance, low_band_error
-from train.codec.songs import Song, draw_crop, find_songs
-from train.errors import TrainError
+from train.codec.recipe import CodecRecipe
+from train.codec.songs import Song, digest_of, find_songs
+from train.curves import Curves
+from train.errors import ConfigError, DivergedError
+from train.loop import stoppable
 
 # Of the distances while training: single stems fall silent, and what is below this there cannot be heard
 MEL_FLOOR = 1e-3
-
-
-class CodecRecipe(BaseModel):
-    """What configs/codec.yaml may say."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    steps: int = Field(3000, gt=0)
-    batch: int = Field(8, gt=0)
-    crop_frames: int = Field(24, gt=0)
-    learning_rate: float = Field(1e-3, gt=0)
-    warmup_steps: int = Field(100, ge=0)
-    waveform_weight: float = Field(0.3, ge=0)
-    waveform_below_hz: float = Field(1000.0, gt=0)
-    fine_mel_weight: float = Field(0.5, ge=0)
-    latent_noise: float = Field(0.05, ge=0)
-    ema: float = Field(0.998, ge=0, lt=1)
-    components_frames: int = Field(6000, gt=0)
-    save_every: int = Field(250, gt=0)
-    seed: int = 0
-
-
-def read_recipe(path: Path) -> CodecRecipe:
-    """Raises TrainError naming the setting that is wrong."""
-    if not path.is_file():
-        raise TrainError(f"config {path} does not exist. The one that ships is configs/codec.yaml.")
-    try:
-        return CodecRecipe(**(yaml.safe_load(path.read_text()) or {}))
-    except ValidationError as error:
-        first = error.errors()[0]
-        known = ", ".join(CodecRecipe.model_fields)
-        where = ".".join(map(str, first["loc"]))
-        raise TrainError(f"{path}: {where}: {first['msg']}. Settings: {known}.") from error
-    except (TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise TrainError(f"{path} is not a mapping of settings in YAML: {' '.join(str(error).split())}.") from error
-
-
-def batches(songs: list[Song], recipe: CodecRecipe, samples: int, steps: range, ahead: int = 8) -> Iterator[Tensor]:
-    """(B, 2, samples) for each step, drawn one thread ahead."""
-    ready: queue.Queue[Tensor | BaseException] = queue.Queue(ahead)
-    stop = threading.Event()
-
-    def put(item: Tensor | BaseException) -> None:
-        while not stop.is_set():
-            try:
-                return ready.put(item, timeout=0.5)
-            except queue.Full:
-                continue
-
-    def draw() -> None:
-        try:
-            for step in steps:
-                first = step * recipe.batch
-                crops = [draw_crop(songs, samples, recipe.seed, first + i) for i in range(recipe.batch)]
-                put(torch.stack([torch.from_numpy(crop) for crop in crops]))
-                if stop.is_set():
-                    return
-        except BaseException as error:
-            put(error)
-
-    threading.Thread(target=draw, daemon=True).start()
-    try:
-        for _ in steps:
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
 
 
 def codec_loss(codec: CausalCodec, audio: Tensor, recipe: CodecRecipe) -> tuple[Tensor, dict[str, Tensor]]:
@@ -114,49 +48,115 @@ def codec_loss(codec: CausalCodec, audio: Tensor, recipe: CodecRecipe) -> tuple[
     return loss, parts
 
 
-def fit_codec(recipe: CodecRecipe, data: Path, run: Path, config: CausalConfig | None = None) -> Path:
-    """Train on the songs below `data`; returns RUN/causal.safetensors (the running average of the weights)."""
-    torch.manual_seed(recipe.seed)
-    codec = CausalCodec(config)
-    c = codec.config
-    songs = find_songs(data, c.sample_rate)
-    samples = recipe.crop_frames * c.hop
-    if (run / "metrics.jsonl").exists():
-        raise TrainError(f"{run} holds a codec's training already, and cannot resume it. Choose another --run.")
+class Trainer:
+    """The codec, the running average of its weights, and what moves them. A step depends on these and its number."""
+
+    def __init__(self, recipe: CodecRecipe, config: CausalConfig) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        self.codec = CausalCodec(config)
+        self.average = AveragedModel(self.codec, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=False)
+        self.optimizer = torch.optim.AdamW(_groups(self.codec), lr=0, betas=(0.9, 0.99))
+
+    def restore(self, saved: checkpoint.Checkpoint) -> None:
+        self.codec.load_state_dict(saved.model)
+        self.average.load_state_dict(saved.average)
+        self.optimizer.load_state_dict(saved.optimizer)
+
+    def step(self, audio: Tensor, step: int) -> dict[str, float]:
+        """Step number `step` on (B, 2, samples); its loss, and the parts of it."""
+        torch.manual_seed((self.recipe.seed << 32) + step)
+        rate = _learning_rate(self.recipe, step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+        loss, parts = codec_loss(self.codec, audio, self.recipe)
+        if not torch.isfinite(loss):
+            raise DivergedError(
+                f"the codec's loss is {float(loss)} at step {step}. "
+                f"Start another --run with a lower learning_rate than {self.recipe.learning_rate}."
+            )
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
+        self.optimizer.step()
+        self.average.update_parameters(self.codec)
+        return {name: float(part.detach()) for name, part in {"loss": loss, **parts}.items()}
+
+
+def fit_codec(recipe: CodecRecipe, data: Path, run: Path, config: CausalConfig | None = None) -> int:
+    """Train on the songs below `data` in the folder `run`, going on from its checkpoint; the steps finished.
+
+    RUN/causal.safetensors is the running average of the weights. Ctrl-C finishes the step, saves and returns.
+    Raises RunError for a run of another recipe: only `steps`, and so how slowly the learning rate falls, may change.
+    """
+    config = config or CausalConfig()
+    songs = find_songs(data, config.sample_rate)
+    digest = digest_of(songs, data)
+    saved = checkpoint.resume(run, recipe, config, digest)
+    trainer = Trainer(recipe, config)
     run.mkdir(parents=True, exist_ok=True)
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump()))
-    count = -(-recipe.components_frames // (recipe.batch * recipe.crop_frames))
-    # under another seed: crops that training does not see again
-    first = torch.cat(list(batches(songs, recipe.model_copy(update={"seed": recipe.seed + 1}), samples, range(count))))
-    start_from_components(codec, first)
-    average = torch.optim.swa_utils.AveragedModel(
-        codec, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema), use_buffers=False
-    )
-    optimizer = torch.optim.AdamW(_groups(codec), lr=0, betas=(0.9, 0.99))
-    out, started = run / "causal.safetensors", time.monotonic()
-    with (run / "metrics.jsonl").open("w") as log, tqdm(total=recipe.steps, unit="step") as bar:
-        for step, audio in enumerate(batches(songs, recipe, samples, range(recipe.steps))):
-            rate = _learning_rate(recipe, step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group["scale"]
-            loss, parts = codec_loss(codec, audio, recipe)
-            if not torch.isfinite(loss):
-                raise TrainError(
-                    f"the codec's loss is {float(loss)} at step {step}; lower learning_rate ({recipe.learning_rate})."
-                )
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
-            optimizer.step()
-            average.update_parameters(codec)
-            row = {"loss": float(loss.detach()), **{name: float(part.detach()) for name, part in parts.items()}}
-            log.write(json.dumps({"step": step, "s": time.monotonic() - started, **row}) + "\n")
+    if saved:
+        trainer.restore(saved)
+    elif recipe.start:
+        start_from_codec(trainer.codec, recipe.start)
+    else:
+        start_from_components(trainer.codec, _first_crops(songs, recipe, config))
+    start, spent = (saved.step, saved.seconds) if saved else (0, 0.0)
+    began, finished = time.monotonic() - spent, start
+    with Curves.open(run, start, tensorboard=False) as curves:
+        for finished, row in _train(trainer, songs, range(start, recipe.steps)):
+            seconds = time.monotonic() - began
+            curves.write(finished, {"s": seconds, **row})
+            if finished % recipe.save_every == 0:
+                _save(trainer, run, finished, seconds, digest)
+    if finished % recipe.save_every or finished == start:
+        _save(trainer, run, finished, time.monotonic() - began, digest)
+    return finished
+
+
+def _train(trainer: Trainer, songs: list[Song], steps: range) -> Iterator[tuple[int, dict[str, float]]]:
+    """The number of finished steps and what the last one measured, until the steps are done or Ctrl-C is pressed."""
+    recipe = trainer.recipe
+    samples = recipe.crop_frames * trainer.codec.config.hop
+    with stoppable() as stopped, tqdm(total=recipe.steps, initial=steps.start, unit="step") as bar:
+        for step, audio in zip(steps, batches(songs, recipe, samples, steps), strict=True):
+            row = trainer.step(audio, step)
             bar.update()
             bar.set_postfix(mel=f"{row['mel']:.3f}", waveform=f"{row['waveform']:.3f}", refresh=False)
-            if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
-                log.flush()
-                save_codec(cast(CausalCodec, average.module), out)
-    return out
+            yield step + 1, row
+            if stopped():
+                return
+
+
+def start_from_codec(codec: CausalCodec, spec: str) -> None:
+    """Takes over the weights of another codec of the same architecture. Raises ConfigError where it is of another."""
+    other = load_codec(spec)
+    if not isinstance(other, CausalCodec) or other.config != codec.config:
+        raise ConfigError(f"start: {spec} is of another architecture than the codec to train. Leave start out.")
+    codec.load_state_dict(other.state_dict())
+
+
+def _first_crops(songs: list[Song], recipe: CodecRecipe, config: CausalConfig) -> Tensor:
+    """Of another seed than training's, which therefore does not see them again."""
+    count = -(-recipe.components_frames // (recipe.batch * recipe.crop_frames))
+    other = recipe.model_copy(update={"seed": recipe.seed + 1})
+    return torch.cat(list(batches(songs, other, recipe.crop_frames * config.hop, range(count))))
+
+
+def _save(trainer: Trainer, run: Path, step: int, seconds: float, songs: str) -> None:
+    saved = checkpoint.Checkpoint(
+        step=step,
+        seconds=seconds,
+        recipe=trainer.recipe.model_dump(),
+        codec=asdict(trainer.codec.config),
+        songs=songs,
+        model=trainer.codec.state_dict(),
+        average=trainer.average.state_dict(),
+        optimizer=trainer.optimizer.state_dict(),
+    )
+    checkpoint.save(saved, run)
+    save_codec(cast(CausalCodec, trainer.average.module), run / "causal.safetensors")
 
 
 def _groups(codec: CausalCodec) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""How far decoded audio is from the original: the two distances that the codec is trained on and judged by.
+"""How far decoded audio is from the original: the distances that the codec is trained on and judged by.
 
 Log-mel distance alone rewards a vocoder that keeps no waveform, SI-SDR alone a low-pass: only both count.
 """
@@ -36,6 +36,28 @@ def log_mel_distance(
     """Mean |difference of log10 mel|, a scalar; both (..., samples)."""
     a, b = (log_mel(x, rate, n_fft, hop, mels, floor) for x in (audio, decoded))
     return (a - b).abs().mean()
+
+
+def stft_distance(audio: Tensor, decoded: Tensor, floor: float = 1e-4) -> Tensor:
+    """Multi-resolution STFT distance, a scalar; both (..., samples).
+
+    Mean over Hann windows of 512, 1024 and 2048 samples, a quarter apart, of spectral convergence (the norm of the
+    magnitudes' difference over that of the original's) plus the mean |difference of the natural log magnitudes|,
+    floored (Yamamoto et al. 2020).
+    """
+    distances = []
+    for n_fft in (512, 1024, 2048):
+        a, b = (magnitudes(x, n_fft, n_fft // 4) for x in (audio, decoded))
+        convergence = (a - b).norm() / a.norm().clamp_min(1e-9)
+        distances.append(convergence + (a.clamp_min(floor).log() - b.clamp_min(floor).log()).abs().mean())
+    return torch.stack(distances).mean()
+
+
+def low_pass(audio: Tensor, rate: int, below_hz: float) -> Tensor:
+    """Without the bins of the whole (..., samples) from `below_hz` on."""
+    spectrum = torch.fft.rfft(audio)
+    spectrum[..., -(-int(below_hz) * audio.shape[-1] // rate) :] = 0
+    return torch.fft.irfft(spectrum, n=audio.shape[-1])
 
 
 def si_sdr_db(audio: Tensor, decoded: Tensor) -> Tensor:

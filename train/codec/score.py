@@ -1,83 +1,124 @@
-"""The codec's figures on songs it was not trained on, beside the best linear codec of the same frame and dimension."""
+"""Codecs' figures on music that they were not trained on, beside the yardsticks that keep them honest."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from prep.codecs import Codec
-from train.codec.measures import log_mel_distance, si_sdr_db
-from train.codec.songs import find_songs, read_stereo
-from train.errors import TrainError
+from prep.codecs import CausalCodec
+from train.codec.corpora import Clip, Corpus
+from train.codec.latents import LatentStatistics, statistics
+from train.codec.measures import log_mel_distance, low_pass, si_sdr_db, stft_distance
+from train.codec.notes import onsets_kept, pitches_kept
+from train.codec.spectra import bandwidth_hz, image_distance
+from train.codec.yardsticks import Coder, coder_of, yardsticks
+
+LINEAR = "best linear"
+MOST_RATIO = 0.45
+LEAST_SI_SDR_DB = {"TimGM6mb": 2.0, "FluidR3": 0.0}  # by how the SoundFont's name starts
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Means over mixes."""
+    """Means over a corpus's clips; NaN where a measure says nothing, as of notes without MIDI."""
 
-    mixes: int
     log_mel: float
-    log_mel_linear: float
+    stft: float
     si_sdr_db: float
-    si_sdr_linear_db: float
+    si_sdr_low_db: float  # below 4 kHz
+    onsets: float
+    onsets_added: float
+    pitches: float
+    bandwidth_hz: float
+    side_db: float
+    correlation: float
+
+
+@dataclass(frozen=True)
+class Table:
+    """One corpus. `rows` by label, codecs first; a string says why there are no figures."""
+
+    corpus: Corpus
+    rows: dict[str, Figures | str]
+    own_bandwidth_hz: float
+    latents: dict[str, LatentStatistics]
+
+    def gate(self, label: str) -> Gate:
+        ours, linear = self.rows[label], self.rows[LINEAR]
+        assert isinstance(ours, Figures) and isinstance(linear, Figures)
+        least = [db for name, db in LEAST_SI_SDR_DB.items() if self.corpus.soundfont.startswith(name)]
+        return Gate(ours.log_mel / linear.log_mel, ours.si_sdr_db, least[0] if least else None)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A vocoder wins log-mel, a low-pass SI-SDR: only both count."""
+
+    ratio: float
+    si_sdr_db: float
+    least_si_sdr_db: float | None  # None: nothing is asked of this corpus
 
     @property
-    def ratio(self) -> float:
-        return self.log_mel / self.log_mel_linear
-
-    def lines(self) -> list[str]:
-        return [
-            f"{'':<26}{'log-mel distance':>18}{'SI-SDR dB':>12}",
-            f"{'causal codec':<26}{self.log_mel:>18.3f}{self.si_sdr_db:>12.2f}",
-            f"{'best linear, same frame':<26}{self.log_mel_linear:>18.3f}{self.si_sdr_linear_db:>12.2f}",
-            f"log-mel ratio {self.ratio:.3f} over {self.mixes} mixes",
-        ]
+    def met(self) -> bool | None:
+        if self.least_si_sdr_db is None:
+            return None
+        return self.ratio <= MOST_RATIO and self.si_sdr_db >= self.least_si_sdr_db
 
 
-def score(codec: Codec, data: Path, seconds: float = 60.0) -> Figures:
-    """Figures over up to `seconds` of each mix below `data` (Slakh2100's layout, at the codec's rate).
+def score(
+    codecs: Mapping[str, CausalCodec],
+    corpus: Corpus,
+    corpora: Sequence[Corpus] = (),
+    step: Callable[[], object] = lambda: None,
+) -> Table:
+    """Figures for each codec (all of one frame and dimension) and for each yardstick; `step` is called after each.
 
-    The linear codec is the principal components of these very mixes, so no linear codec of this frame and dimension
-    has a smaller squared error on them.
+    What is too short for yardsticks of its own gets those of all `corpora`.
     """
-    c = codec.identity
-    mixes = [
-        _whole_frames(read_stereo(s.mix, 0, int(seconds * c.sample_rate)), c.hop)
-        for s in find_songs(data, c.sample_rate)
-    ]
-    if any(mix.shape[1] < c.hop for mix in mixes):
-        raise TrainError(f"a mix below {data} is shorter than a frame of {c.hop} samples. Leave it out.")
-    basis = principal_components(mixes, c.hop, c.dim)
-    rows = []
-    for mix in mixes:
-        decoded = codec.decode(codec.encode(mix[None]))[0]
-        linear = linear_round_trip(mix, basis, c.hop)
-        pairs = [(log_mel_distance(mix, y, c.sample_rate), si_sdr_db(mix, y)) for y in (decoded, linear)]
-        rows.append([float(v) for pair in pairs for v in pair])
-    mel, sdr, mel_linear, sdr_linear = torch.tensor(rows).mean(0).tolist()
-    return Figures(len(mixes), mel, mel_linear, sdr, sdr_linear)
+    first = next(iter(codecs.values()))
+    coders = [coder_of(label, codec) for label, codec in codecs.items()]
+    clips = [clip.audio for clip in corpus.clips]
+    coders += yardsticks(first.config, clips, [clip.audio for other in corpora for clip in other.clips] or clips)
+    rate, rows = first.config.sample_rate, {}
+    for coder in coders:
+        rows[coder.label] = _figures(coder, corpus.clips, rate)
+        step()
+    own = [bandwidth_hz(clip.audio, clip.audio, rate) for clip in corpus.clips]
+    latents = {
+        label: statistics(torch.cat([codec.encode(clip.audio[None])[0] for clip in corpus.clips]))
+        for label, codec in codecs.items()
+    }
+    return Table(corpus, rows, sum(own) / len(own), latents)
 
 
-def _whole_frames(audio: object, hop: int) -> Tensor:
-    tensor = torch.as_tensor(audio)
-    return tensor[:, : tensor.shape[1] // hop * hop]
+def _figures(coder: Coder, clips: list[Clip], rate: int) -> Figures | str:
+    if coder.round_trip is None:
+        return coder.missing
+    each = [_of_clip(clip, coder.round_trip(clip.audio), rate) for clip in clips]
+    columns = ([getattr(figures, name) for figures in each] for name in Figures.__annotations__)
+    return Figures(*(_mean([x for x in column if not math.isnan(x)]) for column in columns))
 
 
-def frames_of(mix: Tensor, hop: int) -> Tensor:
-    """(2, frames * hop) -> (frames, 2 * hop)."""
-    return mix.unfold(1, hop, hop).transpose(0, 1).flatten(1)
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
 
 
-def principal_components(mixes: list[Tensor], hop: int, dim: int) -> Tensor:
-    """(2 * hop, dim): the leading components of all frames, uncentred."""
-    torch.manual_seed(0)
-    return torch.svd_lowrank(torch.cat([frames_of(mix, hop) for mix in mixes]), q=dim + 32, niter=6)[2][:, :dim]
-
-
-def linear_round_trip(mix: Tensor, basis: Tensor, hop: int) -> Tensor:
-    """Project every frame on `basis` and back: (2, samples) -> (2, samples)."""
-    frames = frames_of(mix, hop) @ basis @ basis.T
-    return frames.view(-1, 2, hop).transpose(0, 1).flatten(1)
+def _of_clip(clip: Clip, decoded: torch.Tensor, rate: int) -> Figures:
+    audio, notes = clip.audio, clip.notes
+    onsets, added = onsets_kept(audio, decoded, notes, rate) if notes else (math.nan, math.nan)
+    side, correlation = image_distance(audio, decoded, rate)
+    return Figures(
+        log_mel=float(log_mel_distance(audio, decoded, rate)),
+        stft=float(stft_distance(audio, decoded)),
+        si_sdr_db=float(si_sdr_db(audio, decoded)),
+        si_sdr_low_db=float(si_sdr_db(low_pass(audio, rate, 4000), low_pass(decoded, rate, 4000))),
+        onsets=onsets,
+        onsets_added=added,
+        pitches=pitches_kept(audio, decoded, notes, rate) if notes else math.nan,
+        bandwidth_hz=bandwidth_hz(audio, decoded, rate),
+        side_db=side,
+        correlation=correlation,
+    )

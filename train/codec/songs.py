@@ -1,10 +1,9 @@
-"""Crops of audio for the codec: mixes as they are, and fresh sums of stems, from a corpus in Slakh2100's layout.
-
-Crop number i is a pure function of (seed, i).
-"""
+"""The codec's songs: mixes and their stems, from a corpus in Slakh2100's layout."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ class Song:
     mix: Path
     stems: tuple[Path, ...]
     samples: int
+    rate: int
 
 
 def find_songs(root: Path, rate: int) -> list[Song]:
@@ -31,12 +31,18 @@ def find_songs(root: Path, rate: int) -> list[Song]:
         info = sf.info(mix)
         if info.samplerate != rate:
             raise TrainError(f"{mix} is at {info.samplerate} Hz, the codec at {rate}. Render the corpus at {rate} Hz.")
-        songs.append(Song(mix, tuple(sorted((mix.parent / "stems").glob("*.flac"))), info.frames))
+        songs.append(Song(mix, tuple(sorted((mix.parent / "stems").glob("*.flac"))), info.frames, rate))
     if not songs:
         raise TrainError(
             f"no mix.flac below {root}. Make a corpus: prep compose MIDI --songs 40, then prep render MIDI {root}."
         )
     return songs
+
+
+def digest_of(songs: list[Song], root: Path) -> str:
+    """Of their names below `root`, the stems' and the lengths: where the corpus lies may change."""
+    described = [[song.mix.relative_to(root).as_posix(), [s.name for s in song.stems], song.samples] for song in songs]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
 def read_stereo(path: Path, start: int = 0, samples: int = -1) -> Audio:
@@ -48,29 +54,3 @@ def read_stereo(path: Path, start: int = 0, samples: int = -1) -> Audio:
     if audio.shape[1] > 2:
         raise TrainError(f"{path} has {audio.shape[1]} channels; the codec takes one or two. Mix it down.")
     return np.ascontiguousarray(np.broadcast_to(audio.T, (2, len(audio))))
-
-
-def draw_crop(songs: list[Song], samples: int, seed: int, index: int) -> Audio:
-    """(2, samples): a mix, or a sum of panned stems, at a drawn level between -36 and -12 dBFS RMS; some of it mono."""
-    rng = np.random.Generator(np.random.Philox(key=[seed, index]))
-    song = songs[rng.integers(len(songs))]
-    start = int(rng.integers(max(1, song.samples - samples)))
-    audio = np.zeros((2, samples), np.float32)
-    if rng.random() < 0.4 or not song.stems:
-        _add(audio, read_stereo(song.mix, start, samples))
-    else:
-        count = int(rng.integers(1, min(6, len(song.stems)) + 1))
-        for stem in rng.choice(len(song.stems), count, replace=False):
-            left, right = np.sqrt(2) * np.array([np.cos(pan := rng.uniform(0.25, 0.75) * np.pi / 2), np.sin(pan)])
-            gain = np.float32(10 ** (rng.uniform(-6, 6) / 20))
-            _add(audio, gain * np.array([[left], [right]], np.float32) * read_stereo(song.stems[stem], start, samples))
-    if rng.random() < 0.3:
-        audio[:] = audio.mean(0)
-    if rng.random() < 0.5:
-        audio = audio[::-1]
-    rms = float(np.sqrt(np.mean(audio**2)))
-    return np.ascontiguousarray(audio * np.float32(10 ** (rng.uniform(-36, -12) / 20) / max(rms, 1e-3)))
-
-
-def _add(audio: Audio, more: Audio) -> None:
-    audio[:, : more.shape[1]] += more
