@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,9 @@ def _notes(path: Path, start_s: float) -> Notes | None:
     """From `start_s` on."""
     if not path.is_file():
         return None
-    midi = pretty_midi.PrettyMIDI(str(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tempo changes on later tracks, which it reads all the same
+        midi = pretty_midi.PrettyMIDI(str(path))
     found = [(n.start - start_s, -1 if i.is_drum else n.pitch) for i in midi.instruments for n in i.notes]
     found = sorted(note for note in found if note[0] >= 0)
     onsets, pitches = zip(*found, strict=True) if found else ((), ())

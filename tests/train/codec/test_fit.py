@@ -112,7 +112,7 @@ def test_what_is_wrong_is_told(corpus: Path, tmp_path: Path) -> None:
         find_songs(corpus, 48000)
     with pytest.raises(TrainError, match=r"none.yaml does not exist"):
         read_recipe(tmp_path / "none.yaml")
-    for text, message in (("step: 3", "step: .*Settings: steps"), ("batch: 0", "batch: "), ("[", "bad.yaml")):
+    for text, message in (("step: 3", "step: .*Settings: start, steps"), ("batch: 0", "batch: "), ("[", "bad.yaml")):
         (tmp_path / "bad.yaml").write_text(text)
         with pytest.raises(TrainError, match=message):
             read_recipe(tmp_path / "bad.yaml")
