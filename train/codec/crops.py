@@ -97,7 +97,8 @@ def batches(songs: list[Song], recipe: CodecRecipe, samples: int, steps: range, 
         except BaseException as error:
             put(error)
 
-    threading.Thread(target=draw, daemon=True).start()
+    thread = threading.Thread(target=draw, daemon=True)
+    thread.start()
     try:
         for _ in steps:
             item = ready.get()
@@ -106,3 +107,4 @@ def batches(songs: list[Song], recipe: CodecRecipe, samples: int, steps: range, 
             yield item
     finally:
         stop.set()
+        thread.join()  # a process that ends while libraries resample in it is aborted
