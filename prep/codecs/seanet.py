@@ -97,10 +97,11 @@ def _swapped(part: Tensor) -> Tensor:
 
 
 def fuse_weight_norm(network: nn.Module) -> None:
-    """So that weights are not computed anew in every step."""
+    """So that weights are not computed anew in every step, and the network can be sent to another process."""
     for module in network.modules():
         if parametrize.is_parametrized(module):
             parametrize.remove_parametrizations(module, "weight")
+            module._load_state_dict_pre_hooks.clear()  # a local function of torch's, for files of older names
 
 
 def nearest(x: Tensor, codebooks: Sequence[Tensor]) -> Tensor:
