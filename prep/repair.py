@@ -26,6 +26,7 @@ import shards
 from prep.build import fingerprint, finish
 from prep.codecs import load_codec
 from prep.config import PrepConfig
+from prep.device import CPU, Device
 from prep.draft import Draft
 from prep.engines import local
 from prep.errors import PrepError
@@ -44,9 +45,17 @@ _AGAIN = "Run the same `prep build` again: it encodes nothing that is there."
 class Repair:
     """One run of it. Raises PrepError where what the build recorded does not make the live generation any more."""
 
-    def __init__(self, out: Path, root: Path | None, workers: int, faults: list[Fault], progress: bool = True) -> None:
+    def __init__(
+        self,
+        out: Path,
+        root: Path | None,
+        workers: int,
+        faults: list[Fault],
+        progress: bool = True,
+        device: Device = CPU,
+    ) -> None:
         self.out, self.root, self.workers, self.progress = out, root, workers, progress
-        self.draft = recorded_draft(out, root)
+        self.draft = replace(recorded_draft(out, root), device=device)
         self.folder = self.draft.folder
         mine = [fault for fault in faults if fault.generation in ("", self.folder.name)]
         self.names = {fault.shard for fault in mine if fault.shard.endswith(".tar")}
@@ -101,7 +110,8 @@ class Repair:
         if not whole and take_over(self.out, self.folder, {name: made_of}):
             return "taken from another generation that holds it"
         examples = self._from_tar(path, rows) if whole else self._from_sources(rows)
-        receipt = shards.write_shard(path, examples, fingerprint(), made_of)
+        told = fingerprint() | self.draft.device.fingerprint
+        receipt = shards.write_shard(path, examples, told, made_of)
         if not listed:
             return "re-made"
         if receipt.sha256 == listed["sha256"]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from prep.device import CPU, Device
 from prep.errors import PrepError
 from prep.lock import locked
 from prep.repair import Repair
@@ -18,7 +19,14 @@ from shards.verify import Verification
 _TABLES = ("scan.parquet", "plan.parquet", "ledger.parquet")
 
 
-def verify(data: Path, workers: int, repair: bool = False, root: Path | None = None, progress: bool = True) -> bool:
+def verify(
+    data: Path,
+    workers: int,
+    repair: bool = False,
+    root: Path | None = None,
+    progress: bool = True,
+    device: Device = CPU,
+) -> bool:
     """Whether `data` (a dataset, or one of its generations) is sound, after a repair where that is asked for.
 
     Raises ShardError where there is no dataset, PrepError for a repair that cannot be tried.
@@ -37,7 +45,7 @@ def verify(data: Path, workers: int, repair: bool = False, root: Path | None = N
             print(f"re-make them: prep verify {data} --repair --root CORPUS")
         return not faults
     with locked(data):
-        left = Repair(data, root, workers, faults, progress).run()
+        left = Repair(data, root, workers, faults, progress, device).run()
     print(f"{len(left)} left as they are: {', '.join(left)}" if left else f"{data}: repaired, and verified again")
     return not left
 
