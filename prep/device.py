@@ -36,9 +36,7 @@ class Device:
         they always did."""
         if self.name == "cpu" and self.batch_frames == STRETCH_FRAMES:
             return {}
-        what = self.name
-        if what != "cpu":
-            what = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+        what = "cpu" if self.name == "cpu" else f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
         return {"device": f"{what}, {self.batch_frames} frames a call"}
 
     def pin(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def latents(out: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("keep_audio", [False, True])
 def test_bytes_do_not_hang_on_what_else_is_encoded(tmp_path: Path, root: Path, codec: str, keep_audio: bool) -> None:
-    """Neither on the number of workers: a build that adds some streams to others gives the bytes of one from nothing."""
+    """Nor on the number of workers: a build that adds some streams to others gives the bytes of one from nothing."""
     few, out, fresh = Mixing(subsets_per_target=1), tmp_path / "out", tmp_path / "fresh"
     run(root, out, codec, device=GPU, keep_audio=keep_audio, mixing=few)
     for path in (root / "train/Track00001").rglob("S01.flac"):
@@ -209,11 +209,12 @@ def test_each_command_takes_a_device(tmp_path: Path, root: Path, codec: str, mon
 
     monkeypatch.setattr("prep.device.device_of", found)
     for words in COMMANDS:
+        if words is COMMANDS[-1]:
+            next(out.glob(f"generations/{shards.current(out)}/test-*.tar")).unlink()
         command = [*words(root, out, codec), "--workers", "1", "--device", "cuda", "--batch-frames", 12]
         told = CliRunner().invoke(main, [str(word) for word in command])
         assert told.exit_code == 0, told.output
         assert devices(out) == {"cpu, 12 frames a call"}
-        next(out.glob(f"generations/{shards.current(out)}/test-*.tar")).unlink()  # for the repair, at last
     assert asked == [("cuda", 12)] * 4
 
 
@@ -245,15 +246,21 @@ def test_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told.startswith("Made GPU, CUDA ") and told.endswith(f", {BATCH_FRAMES} frames a call")
 
 
-def test_float32_stays_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in (torch.backends.cuda.matmul, torch.backends.cudnn):
-        monkeypatch.setattr(place, "allow_tf32", True)
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+@pytest.fixture
+def flags() -> Iterator[list[Callable[[], bool]]]:
+    """Of torch: two that shall be off, one that shall be on; as they are by default, and so again afterwards."""
+    cublas, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = cublas.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    cublas.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = True, True, False
+    yield [lambda: cublas.allow_tf32, lambda: cudnn.allow_tf32, lambda: cudnn.deterministic]
+    cublas.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+
+
+def test_float32_stays_float32(flags: list[Callable[[], bool]]) -> None:
     CPU.pin()
-    assert torch.backends.cudnn.allow_tf32 and not torch.backends.cudnn.deterministic
+    assert [flag() for flag in flags] == [True, True, False]
     Device("cuda").pin()
-    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
-    assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
+    assert [flag() for flag in flags] == [False, False, True]
 
 
 def test_what_workers_are_forked_from_leaves_cuda_alone() -> None:
