@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Set
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +20,7 @@ from tqdm import tqdm
 import shards
 from prep.certified import certificate_of
 from prep.config import PrepConfig
+from prep.device import CPU, Device
 from prep.draft import Corpus, Draft, check_out, survey
 from prep.engines import local
 from prep.errors import PrepError
@@ -37,7 +38,13 @@ from prep.stages.mixing import size_probabilities
 
 
 def build(
-    corpus: Corpus, out: Path, config: PrepConfig, workers: int, progress: bool = True, rescan: bool = False
+    corpus: Corpus,
+    out: Path,
+    config: PrepConfig,
+    workers: int,
+    progress: bool = True,
+    rescan: bool = False,
+    device: Device = CPU,
 ) -> Report:
     """Bring OUT up to date with corpus, config and codec; raises PrepError where that cannot be.
 
@@ -45,7 +52,7 @@ def build(
     that are missing.
     """
     with locked(check_out(out)):
-        return finish(survey(corpus, out, config, workers, progress, rescan), workers, progress)
+        return finish(survey(corpus, out, config, workers, progress, rescan, device), workers, progress)
 
 
 @dataclass(frozen=True)
@@ -79,12 +86,19 @@ def finish(draft: Draft, workers: int, progress: bool = True) -> Report:
 
 
 def build_part(
-    corpus: Corpus, out: Path, config: PrepConfig, workers: int, part: Part, progress: bool = True, rescan: bool = False
+    corpus: Corpus,
+    out: Path,
+    config: PrepConfig,
+    workers: int,
+    part: Part,
+    progress: bool = True,
+    rescan: bool = False,
+    device: Device = CPU,
 ) -> Report:
     """Of a build its `part`, beside others; the one that ends last completes the dataset."""
     with locked(check_out(out), parts=True):
         with alone(out):
-            draft = survey(corpus, out, config, workers, progress, rescan)
+            draft = survey(corpus, out, config, workers, progress, rescan, device)
             _begin(draft)
         work = _make(draft, part.takes(draft.groups), workers, progress)
         with alone(out):
@@ -149,9 +163,8 @@ def complete(out: Path) -> str:
 def _build_shards(draft: Draft, missing: set[str], unkept: set[str], workers: int, progress: bool, work: Work) -> None:
     """Write the missing shards, and the missing tars of kept audio; adds what was done to `work`."""
     groups = {name: rows for name, rows in draft.groups.items() if name in missing | unkept}
-    keep = {row.id for name in unkept for row in groups[name]}
-    jobs = [replace(job, keep=job.id in keep) for job in draft.jobs([row for rows in groups.values() for row in rows])]
-    work.elsewhere = strangers(_taken_over(draft, jobs))
+    jobs = draft.jobs([row for rows in groups.values() for row in rows], unkept)
+    work.elsewhere = strangers(_taken_over(draft, jobs), draft.device)
     with (
         tqdm(total=len(jobs), desc="build", unit="example", disable=not progress) as bar,
         closing(_watched(local(draft.worker(), jobs, workers), bar, work)) as every,
@@ -170,7 +183,7 @@ def _write(draft: Draft, name: str, built: Iterator[Built], missing: bool, unkep
         built = _kept(built, draft.kept_folder / name, draft.audio_made_of[name])
     examples = (item.example for item in built)
     if missing:
-        shards.write_shard(draft.folder / name, examples, fingerprint(), draft.made_of[name])
+        shards.write_shard(draft.folder / name, examples, fingerprint() | draft.device.fingerprint, draft.made_of[name])
     else:
         deque(examples, maxlen=0)
 

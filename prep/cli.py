@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from prep import cli_dataset
-from prep.cli_dataset import PATH, workers_option
+from prep.cli_dataset import PATH, device_options, workers_option
 from prep.errors import PrepError
 from prep.stop import stoppable
 
@@ -123,6 +123,7 @@ def render(
 @click.option("--part", metavar="I/N", help="Build every N-th shard, from the I-th: one task of an array job.")
 @click.option("--dry-run", is_flag=True, help="Scan, plan, tell what would be built in what time, and stop.")
 @workers_option
+@device_options
 def build(
     dataset: str,
     root: Path | None,
@@ -134,6 +135,8 @@ def build(
     part: str | None,
     dry_run: bool,
     workers: int,
+    device: str,
+    batch_frames: int | None,
 ) -> None:
     """Build or update a dataset of causal latents."""
     from prep.config import read_config
@@ -146,22 +149,23 @@ def build(
     root = root or _default_root(dataset)
 
     from prep.build import Part, build_part, finish
+    from prep.device import device_of
     from prep.draft import Corpus, check_out, survey
     from prep.dryrun import lines
     from prep.lock import locked
     from prep.sources.slakh import read_slakh
 
-    parted = Part.of_text(part) if part else None
+    parted, there = Part.of_text(part) if part else None, device_of(device, batch_frames)
     multitracks, rejects = read_slakh(root)
     corpus = Corpus(dataset, root, multitracks[:limit], rejects)
     if limit and limit < len(multitracks):
         click.echo(f"--limit {limit}: the first {limit} of {len(multitracks)} multitracks.")
     out = check_out(out or Path("out") / dataset)
     if parted and not dry_run:
-        click.echo("\n".join(build_part(corpus, out, settings, workers, parted, rescan=rescan).lines()))
+        click.echo("\n".join(build_part(corpus, out, settings, workers, parted, rescan=rescan, device=there).lines()))
         return
     with nullcontext() if dry_run else locked(out):
-        draft = survey(corpus, out, settings, workers, rescan=rescan)
+        draft = survey(corpus, out, settings, workers, rescan=rescan, device=there)
         click.echo("\n".join(lines(draft, workers) if dry_run else finish(draft, workers).lines()))
 
 
@@ -170,8 +174,10 @@ def build(
 @click.option("--add", type=click.IntRange(1), help="Draw N more mixes for each target, and build them.")
 @click.option("--root", type=PATH, help="With --add: the corpus that DATA was built from.")
 @workers_option
-def mixes(data: Path, add: int | None, root: Path | None, workers: int) -> None:
+@device_options
+def mixes(data: Path, add: int | None, root: Path | None, workers: int, device: str, batch_frames: int | None) -> None:
     """Tell what more mixes would bring a dataset; with --add, add them. Stems and mixes that are there stay."""
+    from prep.device import device_of
     from prep.mixes import add_mixes, costs_of
 
     if add is None:
@@ -179,7 +185,7 @@ def mixes(data: Path, add: int | None, root: Path | None, workers: int) -> None:
         return
     if root is None:
         raise PrepError("--add needs the corpus that the dataset was built from: --root FOLDER.")
-    report = add_mixes(data, root, add, workers)
+    report = add_mixes(data, root, add, workers, device=device_of(device, batch_frames))
     click.echo("\n".join(report.lines()))
     total = report.index["config"]["mixing"]["subsets_per_target"]
     click.echo(f"  a later `prep build` keeps them with --set mixing.subsets_per_target={total}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,16 +14,32 @@ PATH = click.Path(path_type=Path)
 workers_option = click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="cores")
 
 
+def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--device and --batch-frames, for `device_of`."""
+    device = click.option(
+        "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the codec runs."
+    )
+    frames = click.option(
+        "--batch-frames",
+        type=click.IntRange(1, 1 << 16),
+        help="With cuda: frames of a stream to encode at a time; fewer take less memory. [default: 512]",
+    )
+    return device(frames(command))
+
+
 @click.command()
 @click.argument("data", type=PATH)
 @click.option("--codec", required=True, help="NAME or NAME=CHECKPOINT, such as causal=runs/codec/causal.safetensors.")
 @click.option("--root", type=PATH, help="The corpus that DATA was built from; not needed where its audio is kept.")
 @workers_option
-def rebuild(data: Path, codec: str, root: Path | None, workers: int) -> None:
+@device_options
+def rebuild(data: Path, codec: str, root: Path | None, workers: int, device: str, batch_frames: int | None) -> None:
     """Encode DATA's plan again with another codec, and make that the live generation."""
+    from prep.device import device_of
     from prep.rebuild import rebuild as run
 
-    click.echo("\n".join(run(data, root, codec, workers).lines()))
+    there = device_of(device, batch_frames)
+    click.echo("\n".join(run(data, root, codec, workers, device=there).lines()))
     click.echo(f"  back to the generation before: prep rollback {data}")
 
 
@@ -84,11 +102,13 @@ def finish(data: Path) -> None:
 @click.option("--repair", is_flag=True, help="Make again what is faulty in the live generation.")
 @click.option("--root", type=PATH, help="With --repair: the corpus that DATA was built from.")
 @workers_option
-def verify(data: Path, repair: bool, root: Path | None, workers: int) -> None:
+@device_options
+def verify(data: Path, repair: bool, root: Path | None, workers: int, device: str, batch_frames: int | None) -> None:
     """Hold all of DATA to its digests: a line for each fault, and exit code 1 where there is one."""
+    from prep.device import device_of
     from prep.verify import verify as run
 
-    if not run(data, workers, repair, root):
+    if not run(data, workers, repair, root, device=device_of(device, batch_frames)):
         sys.exit(1)
 
 

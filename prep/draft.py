@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -17,6 +17,7 @@ import shards
 from prep.certified import admit
 from prep.codecs import CodecIdentity, load_codec
 from prep.config import PrepConfig
+from prep.device import CPU, Device
 from prep.engines import local
 from prep.errors import PrepError, Reject
 from prep.example import Built, Job, build_example
@@ -52,7 +53,9 @@ class Draft:
     identity: CodecIdentity
     plan: Plan
     ledger: list[LedgerRow]
+    device: Device = CPU
     scan_s: float = 0.0
+    admit_s: float = 0.0  # of these, to certify the codec on made audio; a dry run leaves nothing of that
 
     @property
     def target(self) -> Target:
@@ -116,11 +119,13 @@ class Draft:
         receipt = shards.finished(self.folder / name)
         return receipt is not None and receipt.made_of == self.made_of[name]
 
-    def jobs(self, rows: list[PlanRow]) -> list[Job]:
-        """What is left to do for these rows, given what complete generations hold."""
+    def jobs(self, rows: list[PlanRow], unkept: Collection[str] = ()) -> list[Job]:
+        """What is left to do for these rows, given what complete generations hold. `unkept`: shards whose audio is to
+        be kept."""
         known = known_in(self.out) if rows else Known()
         kept = kept_in(self.out) if rows and self.config.keep_audio else {}
-        return [self._job(row, known, kept) for row in rows]
+        keep = {row.id for name in unkept for row in self.groups[name]}
+        return [replace(self._job(row, known, kept), keep=row.id in keep) for row in rows]
 
     def _job(self, row: PlanRow, known: Known, kept: dict[str, Flac]) -> Job:
         audio = self.audio[row.id]
@@ -134,7 +139,14 @@ class Draft:
 
     def worker(self) -> Callable[[Job], Built]:
         """What is done with each job."""
-        return partial(build_example, root=self.root, scratch=self.folder, config=self.config, target=self.target)
+        return partial(
+            build_example,
+            root=self.root,
+            scratch=self.folder,
+            config=self.config,
+            target=self.target,
+            device=self.device,
+        )
 
 
 def target_of(identity: CodecIdentity, config: PrepConfig) -> Target:
@@ -142,22 +154,32 @@ def target_of(identity: CodecIdentity, config: PrepConfig) -> Target:
 
 
 def survey(
-    corpus: Corpus, out: Path, config: PrepConfig, workers: int, progress: bool = True, rescan: bool = False
+    corpus: Corpus,
+    out: Path,
+    config: PrepConfig,
+    workers: int,
+    progress: bool = True,
+    rescan: bool = False,
+    device: Device = CPU,
 ) -> Draft:
     """Scan and plan. Writes scan.parquet and nothing else."""
     _check_same(corpus, check_out(out))
     started = time.monotonic()
     codec = load_codec(config.codec)
+    before = time.monotonic()
     admit(codec, out)
-    identity = codec.identity
+    admit_s, identity = time.monotonic() - before, codec.identity
     rows = _scan(corpus, out, target_of(identity, config), workers, progress, rescan)
-    return replace(draft_of(rows, corpus.root, out, config, identity), scan_s=time.monotonic() - started)
+    draft = draft_of(rows, corpus.root, out, config, identity, device)
+    return replace(draft, scan_s=time.monotonic() - started, admit_s=admit_s)
 
 
-def draft_of(rows: list[ScanRow], root: Path, out: Path, config: PrepConfig, identity: CodecIdentity) -> Draft:
+def draft_of(
+    rows: list[ScanRow], root: Path, out: Path, config: PrepConfig, identity: CodecIdentity, device: Device = CPU
+) -> Draft:
     """Plan what was scanned."""
     plan = make_plan(rows, config, bytes_per_sample(identity))
-    return Draft(root, out, config, identity, plan, make_ledger(rows, plan))
+    return Draft(root, out, config, identity, plan, make_ledger(rows, plan), device)
 
 
 def bytes_per_sample(identity: CodecIdentity) -> float:

@@ -1,7 +1,8 @@
 """`prep build --dry-run`: what a build would give, and how long it would take.
 
-Counts and bytes come from the plan, exactly. Time comes from a sample: the beginnings of some of the examples are built
-with as many workers as the build would have, and thrown away.
+Counts and bytes come from the plan, exactly. Time, and the bytes of kept audio, come from a sample: the beginnings of
+some of the examples are built with as many workers as the build would have, and thrown away. The codec is certified as
+the build would, which takes as long.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from prep.certified import certificate_of
 from prep.codecs import CodecIdentity
 from prep.draft import Draft
 from prep.engines import local
@@ -32,10 +34,13 @@ _BLOCK, _RECORD = 512, 10240
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of wall time for what is left to build, and how many examples were sampled for it."""
+    """Seconds of wall time for what is left to build, how many examples were sampled for it, how many seconds of it
+    certify the codec, and the bytes of the audio that is kept."""
 
     build_s: float
     sampled: int
+    certify_s: float
+    kept_bytes: float
 
 
 def bytes_of(row: PlanRow, identity: CodecIdentity) -> int:
@@ -61,28 +66,42 @@ def _up(size: int, unit: int) -> int:
 
 
 def estimate(draft: Draft, workers: int) -> Estimate:
-    """Raises PrepError where a source has changed since the scan."""
-    jobs = draft.jobs([row for group in draft.missing().values() for row in group])
-    left = [job for job in jobs if job.missing]
+    """Raises PrepError where a source has changed since the scan, and where the codec fails on the corpus."""
+    started = time.monotonic()
+    certificate_of(draft)
+    certify_s = draft.admit_s + time.monotonic() - started  # nothing of it is kept, so the build does it again
+    unkept = draft.unkept()
+    jobs = draft.jobs([row for group in {**draft.missing(), **unkept}.values() for row in group], unkept)
+    left = [job for job in jobs if job.missing or job.mixed]
     if not left:
-        return Estimate(0.0, 0)
+        return Estimate(certify_s, 0, certify_s, 0)
     # evenly over the corpus, since songs that stand together are alike
     count = min(len(left), SAMPLES_A_WORKER * workers)
     chosen = [left[i * len(left) // count] for i in range(count)]
-    cut = [_cut(job, draft.identity.sample_rate) for job in chosen]
+    built, wall_s = _sampled(draft, chosen, workers)
+    # nothing is copied: what looks so is the codec's loading, once a worker
+    each_s = sum(spent for each in built for stage, spent in each.seconds.items() if stage != "copy")
+    each_s /= min(workers, count)
+    # what workers wait for, or, where mixing runs ahead of encoding, what they do at once
+    idle_s, at_once = max(0.0, wall_s - each_s), min(1.0, wall_s / each_s)
+    busy_s = at_once * _busy_s(left, chosen, built, draft.identity.sample_rate) / min(workers, len(left))
+    streams = sum((len(row.stems) + len(row.mixes)) * row.samples for row in draft.plan.rows)
+    kept_samples = sum(each.stream_s for each in built) * draft.identity.sample_rate
+    kept_bytes = streams * sum(flac.size for each in built for flac in each.flacs) / kept_samples
+    return Estimate(certify_s + idle_s + busy_s, count, certify_s, kept_bytes)
+
+
+def _sampled(draft: Draft, jobs: list[Job], workers: int) -> tuple[list[Built], float]:
+    """Their beginnings, built as if nothing were known, since what is, is of the whole; and the seconds of wall time
+    that it took."""
+    most = round(SAMPLE_S * draft.identity.sample_rate)
+    cut = [replace(job.row, samples=min(job.row.samples, most)) for job in jobs]
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         worker = replace(draft, out=Path(scratch))
         worker.folder.mkdir(parents=True)
-        built = list(local(worker.worker(), cut, workers))
-    wall_s = time.monotonic() - started
-    busy_s = sum(sum(each.seconds.values()) for each in built)
-    idle_s = max(0.0, wall_s - busy_s / min(workers, count))
-    return Estimate(idle_s + _busy_s(left, chosen, built, draft.identity.sample_rate) / min(workers, len(left)), count)
-
-
-def _cut(job: Job, rate: int) -> Job:
-    return replace(job, row=replace(job.row, samples=min(job.row.samples, round(SAMPLE_S * rate))), known={})
+        built = list(local(worker.worker(), [Job(row, keep=draft.config.keep_audio) for row in cut], workers))
+    return built, time.monotonic() - started
 
 
 def _busy_s(left: list[Job], chosen: list[Job], built: list[Built], rate: int) -> float:
@@ -90,18 +109,17 @@ def _busy_s(left: list[Job], chosen: list[Job], built: list[Built], rate: int) -
     seconds: Counter[str] = Counter()
     for each in built:
         seconds.update(each.seconds)
-    stages = ("mix", "measure", "encode")
-    read_s = seconds["read"] / sum(_stem_samples(job) for job in chosen)
-    augment_s = seconds["augment"] / max(1, sum(_stem_samples(job) for job in chosen if _is_augmented(job)))
-    encode_s = sum(seconds[stage] for stage in stages) / sum(each.stream_s for each in built) / rate
+    read = [(len(job.row.stems) * job.row.samples, job) for job in chosen]
+    read_s = seconds["read"] / sum(samples for samples, _ in read)
+    augment_s = seconds["augment"] / max(1, sum(samples for samples, job in read if _is_augmented(job)))
+    streams = sum(each.stream_s for each in built) * rate
+    encode_s = seconds["encode"] / streams
+    make_s = sum(seconds[stage] for stage in ("mix", "measure", "keep")) / streams
     return sum(
-        _stem_samples(job) * (read_s + augment_s * _is_augmented(job)) + len(job.missing) * job.row.samples * encode_s
+        len(job.needed) * job.row.samples * (read_s + augment_s * _is_augmented(job))
+        + job.row.samples * (len(job.missing) * encode_s + len(job.mixed) * make_s)
         for job in left
     )
-
-
-def _stem_samples(job: Job) -> int:
-    return len(job.needed) * job.row.samples
 
 
 def _is_augmented(job: Job) -> bool:
@@ -119,11 +137,14 @@ def lines(draft: Draft, workers: int) -> list[str]:
     told.append(f"  {'in all':<11}{_counts(draft.plan.rows, draft.identity, rate)}")
     told += ledger_lines(draft.ledger, draft.plan)
     guess = estimate(draft, workers)
+    if guess.kept_bytes:
+        told.append(f"  kept audio about {guess.kept_bytes / 1e6:.1f} MB of FLAC, as small as the sample's")
+    certified = f"; {guess.certify_s:.0f} s of it to certify the codec" if guess.certify_s >= 1 else ""
     if guess.sampled:
         sample = f"measured on the first {SAMPLE_S:g} s of {guess.sampled} examples"
-        told.append(f"  about {guess.build_s:.0f} s with {workers} workers, after the scan ({sample})")
+        told.append(f"  about {guess.build_s:.0f} s with {workers} workers, after the scan ({sample}){certified}")
     else:
-        told.append("  nothing to encode: all streams are there")
+        told.append(f"  nothing to encode: all streams are there{certified.replace(' of it', '')}")
     return told
 
 

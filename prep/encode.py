@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from prep.codecs import Codec, State
+from prep.device import CPU, Device
+from prep.device import STRETCH_FRAMES as STRETCH_FRAMES
 from prep.spool import Audio, Spool
 from prep.stages.mixing import Members, mix_audio
 
-# frames a call of the codec: part of an encoding's identity, since float sums depend on shapes
-STRETCH_FRAMES = 64
+# pieces that wait for the encoder, where they are made ahead of it
+AHEAD = 2
 
 Piece = tuple[int, Audio]  # a stream's number, and its next stretch: (channels, samples)
+Pieces = Generator[Piece, None, None]
 Lap = Callable[[str], None]
 
 
 def mixed(
     wanted: Mapping[int, tuple[Members, float]], gains_db: list[float], spool: Spool, length: int, lap: Lap
-) -> Iterator[Piece]:
+) -> Pieces:
     """The streams in `wanted` side by side, in stretches of `length`. Each has its members and, of a mix, the gain on
     their sum. Channels that are alike are one, repeated as a view.
 
@@ -39,27 +43,56 @@ def mixed(
             yield number, np.broadcast_to(audio, stems[members[0]].shape)
 
 
+def ahead(pieces: Pieces, skip: Callable[[], None]) -> Pieces:
+    """The same, each made in a thread while those before it are used; at most AHEAD of them wait.
+
+    What is raised there is raised here. `skip` is called by either thread where it may have waited for the other. To be
+    closed where it may be left early: then the thread has ended, and `pieces` may be closed."""
+
+    def make() -> Piece | None:
+        skip()
+        return next(pieces, None)
+
+    with ThreadPoolExecutor(1, "ahead") as thread:
+        waiting = deque(thread.submit(make) for _ in range(AHEAD))
+        try:
+            while piece := waiting.popleft().result():
+                waiting.append(thread.submit(make))
+                skip()
+                yield piece
+        finally:
+            thread.shutdown(cancel_futures=True)
+
+
 def encode(
-    codec: Codec, pieces: Iterable[Piece], wanted: Collection[int], latents: NDArray[np.float16], lap: Lap
+    codec: Codec,
+    pieces: Iterable[Piece],
+    wanted: Collection[int],
+    latents: NDArray[np.float16],
+    lap: Lap,
+    device: Device = CPU,
 ) -> None:
     """Fills in `latents` (streams, frames, dim) of the `wanted` streams; pieces of others only pass by.
 
-    Pieces are of STRETCH_FRAMES, but for a stream's last one."""
-    states: dict[int, State] = {number: codec.encode_state(1) for number in wanted}
+    Pieces are of the device's `batch_frames`, but for a stream's last one. Raises PrepError where the device, on which
+    the codec is, has too little memory for one."""
+    with device.memory():
+        states: dict[int, State] = {number: codec.encode_state(1) for number in wanted}
     at: Counter[int] = Counter()
     for number, audio in pieces:
         if number not in states:
             continue
-        out, states[number] = _encode_stretch(codec, audio, states[number])
+        with device.memory():
+            out, states[number] = _encode_stretch(codec, audio, states[number], device)
         with np.errstate(over="ignore"):  # infinity is looked for when all is done
             latents[number, at[number] : at[number] + len(out)] = out
         at[number] += len(out)
         lap("encode")
 
 
-def _encode_stretch(codec: Codec, audio: Audio, state: State) -> tuple[NDArray[np.float32], State]:
+def _encode_stretch(codec: Codec, audio: Audio, state: State, device: Device) -> tuple[NDArray[np.float32], State]:
     padded = np.pad(audio, ((0, 0), (0, -audio.shape[1] % codec.identity.hop)))
     with torch.inference_mode():
-        out, state = codec.encode_step(torch.from_numpy(padded[None]), state)
+        out, state = codec.encode_step(torch.from_numpy(padded[None]).to(device.name), state)
     # a state may be a view that keeps the whole stretch alive
-    return out[0].numpy(), tuple(part.clone() for part in state)
+    return out[0].cpu().numpy(), tuple(part.clone() for part in state)

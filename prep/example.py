@@ -7,19 +7,22 @@ a time, and the latents, whatever the number of stems and their length.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import shards
 from prep.choice import gains_by
-from prep.codecs import Codec, load_codec
+from prep.codecs import Codec, CodecIdentity, load_codec
 from prep.config import PrepConfig
-from prep.encode import STRETCH_FRAMES, Piece, encode, mixed
+from prep.device import CPU, Device
+from prep.encode import Pieces, ahead, encode, mixed
 from prep.errors import PrepError
 from prep.job import Built, Clock, Job
 from prep.kept import Flac, flac_at, flac_name, new_files, read_pieces, rounded
@@ -38,13 +41,16 @@ MEASURED_SAMPLES = 1 << 18
 WRITTEN_AT_ONCE = 50
 
 
-def build_example(job: Job, root: Path | None, scratch: Path, config: PrepConfig, target: Target) -> Built:
+def build_example(
+    job: Job, root: Path | None, scratch: Path, config: PrepConfig, target: Target, device: Device = CPU
+) -> Built:
     """Every stream that is not known already is measured and encoded. `scratch`: a folder for what memory cannot hold.
 
-    Raises PrepError when a source has changed since the scan, or is needed and there is no `root`.
+    Raises PrepError when a source has changed since the scan, or is needed and there is no `root`, and where the device
+    has too little memory.
     """
     clock, row = Clock(), job.row
-    codec = _codec(config.codec)
+    codec = _codec(config.codec, device)
     frames = math.ceil(row.samples / codec.identity.hop)
     latents = np.zeros((len(job.members), frames, codec.identity.dim), np.float16)
     streams = read_streams(job.known)
@@ -55,24 +61,38 @@ def build_example(job: Job, root: Path | None, scratch: Path, config: PrepConfig
     measured |= read_measured({number: job.heard[number] for number in job.missing if number in job.heard})
     clock.lap("copy")
     job, told = _sound(job, measured, root)
-    stretch = STRETCH_FRAMES * codec.identity.hop
+    stretch = device.batch_frames * codec.identity.hop
     again = {number: job.kept[number] for number in job.reread}
-    encode(codec, read_pieces(again, target.channels, row.samples, stretch, clock.lap), again, latents, clock.lap)
+    pieces = read_pieces(again, target.channels, row.samples, stretch, clock.lap)
+    _encode(codec, pieces, again, latents, device, clock)
     with Spool(target.channels, row.samples, scratch) as spool:
         needed, gains_db = _measure(job, measured, root, config, target, spool, clock)
         pieces = _mixed(job, measured, gains_db, spool, stretch, clock)
         paths = new_files(scratch, row.id, [i for i in job.mixed if i not in job.kept]) if job.keep else {}
         if config.keep_audio:
             pieces = rounded(pieces, paths, target.rate, row.samples, clock.lap)
-        encode(codec, pieces, set(job.missing) - again.keys(), latents, clock.lap)
+        _encode(codec, pieces, set(job.missing) - again.keys(), latents, device, clock)
     if not np.isfinite(latents).all():
         raise PrepError(f"{row.id}: the codec gave latents that are not finite. Certify the codec.")
-    example = _example(job, latents, [measured[number] for number in range(len(latents))], config, target)
+    example = _example(job, latents, measured, config, target, codec.identity)
     flacs = _flacs(job, paths)
     if flacs:
         clock.lap("keep")
     length_s, encoded = row.samples / target.rate, len(job.missing)
     return Built(example, needed * length_s, encoded * length_s, encoded, clock.seconds, flacs, told)
+
+
+def _encode(
+    codec: Codec,
+    pieces: Pieces,
+    wanted: Collection[int],
+    latents: NDArray[np.float16],
+    device: Device,
+    clock: Clock,
+) -> None:
+    """And whatever happens, nothing is being read or written any more."""
+    with closing(pieces), closing(ahead(pieces, clock.skip) if device.ahead else pieces) as made:
+        encode(codec, made, wanted, latents, clock.lap, device)
 
 
 def _sound(job: Job, measured: Mapping[int, Measured], root: Path | None) -> tuple[Job, list[str]]:
@@ -115,7 +135,7 @@ def _measure(
 
 def _mixed(
     job: Job, measured: Mapping[int, Measured], gains_db: list[float], spool: Spool, stretch: int, clock: Clock
-) -> Iterator[Piece]:
+) -> Pieces:
     """All streams side by side, so that each stem is read once, or some after others where files are written."""
     wanted = [(number, (job.members[number], measured[number].gain_db)) for number in job.mixed]
     step = WRITTEN_AT_ONCE if job.keep else max(1, len(wanted))
@@ -130,18 +150,24 @@ def _flacs(job: Job, new: Mapping[int, Path]) -> list[Flac]:
 
 
 def _example(
-    job: Job, latents: np.ndarray, measured: Sequence[Measured], config: PrepConfig, target: Target
+    job: Job,
+    latents: NDArray[np.float16],
+    measured: Mapping[int, Measured],
+    config: PrepConfig,
+    target: Target,
+    identity: CodecIdentity,
 ) -> shards.Example:
     row, n = job.row, len(job.row.stems)
+    streams = [measured[number] for number in range(len(latents))]
     audio = audio_digests(row, config, target)
     return shards.Example(
         id=row.id,
-        meta=_meta(job, measured, latents.shape[1]),
+        meta=_meta(job, streams, latents.shape[1]),
         stems=latents[:n],
         mixes=latents[n:],
-        levels=np.stack([stream.levels for stream in measured]),
+        levels=np.stack([stream.levels for stream in streams]),
         sources=sources_of(row),
-        streams=stream_digests(audio, _codec(config.codec).identity),
+        streams=stream_digests(audio, identity),
         audio=audio,
     )
 
@@ -256,5 +282,7 @@ def _meta(job: Job, streams: Sequence[Measured], frames: int) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=2)
-def _codec(spec: str) -> Codec:
-    return load_codec(spec)
+def _codec(spec: str, device: Device) -> Codec:
+    device.pin()
+    with device.memory():
+        return load_codec(spec, device.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 
 import numpy as np
@@ -13,6 +13,7 @@ import soundfile
 import soxr
 import torch
 
+from prep.device import Device
 from shards import Receipt
 
 
@@ -31,12 +32,16 @@ def fingerprint() -> dict[str, str]:
     }
 
 
-def strangers(receipts: Iterable[Receipt]) -> list[str]:
-    """A line for each other fingerprint among them: which keys, what they were, what they are here."""
-    here, found = fingerprint(), Counter[str]()
+def strangers(receipts: Iterable[Receipt], device: Device) -> list[str]:
+    """A line for each other fingerprint among them: which keys, what they were, what they are here, on `device`."""
+    here, found = fingerprint() | device.fingerprint, Counter[str]()
     for receipt in receipts:
         there = receipt.fingerprint
         differ = [key for key in (here | there) if here.get(key) != there.get(key)]
-        told = ", ".join(f"{key} was {there.get(key, 'unknown')}, is {here.get(key, 'unknown')}" for key in differ)
+        told = ", ".join(f"{key} was {_named(there, key)}, is {_named(here, key)}" for key in differ)
         found.update([told] if told else [])
     return [f"{count} shards taken over were written elsewhere: {told}" for told, count in sorted(found.items())]
+
+
+def _named(fingerprint: Mapping[str, str], key: str) -> str:
+    return fingerprint.get(key, "cpu" if key == "device" else "unknown")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,13 +72,19 @@ class Job:
 
 
 class Clock:
-    """Seconds a stage, from lap to lap."""
+    """Seconds a stage, from lap to lap of the same thread."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._last = time.monotonic()
+        self._lock, self._last = threading.Lock(), threading.local()
+        self.skip()
+
+    def skip(self) -> None:
+        """What this thread did since its last lap is no stage's. Every thread begins with this."""
+        self._last.time = time.monotonic()
 
     def lap(self, stage: str) -> None:
-        now = time.monotonic()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now
+        last = self._last.time
+        self.skip()
+        with self._lock:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + self._last.time - last

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 
-from prep.encode import Lap, Piece
+from prep.encode import Lap, Piece, Pieces
 from prep.errors import PrepError
 from prep.reuse import link
 from prep.spool import Audio
@@ -98,7 +98,7 @@ class _Part(io.RawIOBase):
         return len(data)
 
 
-def read_pieces(flacs: Mapping[int, Flac], channels: int, samples: int, length: int, lap: Lap) -> Iterator[Piece]:
+def read_pieces(flacs: Mapping[int, Flac], channels: int, samples: int, length: int, lap: Lap) -> Pieces:
     """Stream after stream in stretches of `length`."""
     for number, flac in flacs.items():
         for audio in flac.stretches(channels, samples, length):
@@ -106,7 +106,7 @@ def read_pieces(flacs: Mapping[int, Flac], channels: int, samples: int, length: 
             yield number, audio
 
 
-def rounded(pieces: Iterable[Piece], paths: Mapping[int, Path], rate: int, samples: int, lap: Lap) -> Iterator[Piece]:
+def rounded(pieces: Iterable[Piece], paths: Mapping[int, Path], rate: int, samples: int, lap: Lap) -> Pieces:
     """The pieces in 24 bits; of the streams in `paths`, all `samples` are written there as FLAC, too.
 
     Channels that are one, repeated as a view, are written as one. Raises PrepError where a file cannot be written."""

@@ -12,6 +12,7 @@ import pandas as pd
 
 import shards
 from prep.build import finish
+from prep.device import CPU, Device
 from prep.draft import bytes_per_sample, draft_of, target_of
 from prep.draws import rng_for
 from prep.errors import PrepError
@@ -23,7 +24,7 @@ from prep.report import Report
 from prep.scan import ScanRow, read_scan, scan_key
 
 
-def add_mixes(out: Path, root: Path, number: int, workers: int, progress: bool = True) -> Report:
+def add_mixes(out: Path, root: Path, number: int, workers: int, progress: bool = True, device: Device = CPU) -> Report:
     """A new generation with `number` more subsets for each target. What the last build used is read from its own scan
     and ledger: neither the corpus's other songs nor another recipe come into it.
 
@@ -40,7 +41,7 @@ def add_mixes(out: Path, root: Path, number: int, workers: int, progress: bool =
     mixing = config.mixing.model_copy(update={"subsets_per_target": total})
     more = config.model_copy(update={"mixing": mixing})
     with locked(out):
-        return finish(draft_of(rows, root, out, more, codec.identity), workers, progress)
+        return finish(draft_of(rows, root, out, more, codec.identity, device), workers, progress)
 
 
 def costs_of(out: Path) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import shards
 from prep.build import finish
 from prep.codecs import load_codec
+from prep.device import CPU, Device
 from prep.draft import Draft
 from prep.errors import PrepError
 from prep.ledger import read_ledger
@@ -20,7 +21,9 @@ from prep.recorded import recorded_config
 from prep.report import Report
 
 
-def rebuild(out: Path, root: Path | None, codec: str, workers: int, progress: bool = True) -> Report:
+def rebuild(
+    out: Path, root: Path | None, codec: str, workers: int, progress: bool = True, device: Device = CPU
+) -> Report:
     """A new generation of OUT's live plan, encoded by `codec`, which becomes the live one when it is complete.
     Where all audio is kept, the corpus at `root` is not needed.
 
@@ -37,7 +40,8 @@ def rebuild(out: Path, root: Path | None, codec: str, workers: int, progress: bo
             )
     config = recorded_config(dataset).model_copy(update={"codec": codec})
     with locked(out):
-        draft = Draft(root, out, config, identity, live_plan(out, dataset), read_ledger(out / "ledger.parquet"))
+        ledger = read_ledger(out / "ledger.parquet")
+        draft = Draft(root, out, config, identity, live_plan(out, dataset), ledger, device)
         if root is None:
             _check_kept(draft)
         return finish(draft, workers, progress)

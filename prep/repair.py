@@ -26,10 +26,12 @@ import shards
 from prep.build import fingerprint, finish
 from prep.codecs import load_codec
 from prep.config import PrepConfig
+from prep.device import CPU, Device
 from prep.draft import Draft
 from prep.engines import local
 from prep.errors import PrepError
 from prep.example import sources_of
+from prep.kept_faults import faults_of
 from prep.ledger import read_ledger
 from prep.plan import Plan, PlanRow, plan_digest, read_header, read_plan
 from prep.reuse import Place, stream_digests, take_over
@@ -44,10 +46,20 @@ _AGAIN = "Run the same `prep build` again: it encodes nothing that is there."
 class Repair:
     """One run of it. Raises PrepError where what the build recorded does not make the live generation any more."""
 
-    def __init__(self, out: Path, root: Path | None, workers: int, faults: list[Fault], progress: bool = True) -> None:
+    def __init__(
+        self,
+        out: Path,
+        root: Path | None,
+        workers: int,
+        faults: list[Fault],
+        progress: bool = True,
+        device: Device = CPU,
+    ) -> None:
         self.out, self.root, self.workers, self.progress = out, root, workers, progress
-        self.draft = recorded_draft(out, root)
+        self.draft = replace(recorded_draft(out, root), device=device)
         self.folder = self.draft.folder
+        self.kept = {fault.shard for fault in faults if fault.shard.startswith("audio/")}
+        faults = [fault for fault in faults if fault.shard not in self.kept]
         mine = [fault for fault in faults if fault.generation in ("", self.folder.name)]
         self.names = {fault.shard for fault in mine if fault.shard.endswith(".tar")}
         self.others = {fault.shard for fault in mine} - self.names
@@ -68,9 +80,27 @@ class Repair:
                 left.append(name)
         self._set_right(remade, left)
         left += [name for name in remade if any(shards.faults(self.folder / name)) or not self._is_listed(name)]
+        left += self._keep_again() if not left else sorted(self.kept)
         for folder in sorted(self.elsewhere):
             tqdm.write(f"{folder}: not live, so not re-made; `prep generations --prune` removes it")
         return left + sorted(self.others | self.elsewhere)
+
+    def _keep_again(self) -> list[str]:
+        """Makes the live generation's kept audio again where it is faulty; the tars that are left as they are."""
+        live = self.draft.kept_folder if self.draft.config.keep_audio else None
+        mine = {name: self.out / name for name in sorted(self.kept) if live == (self.out / name).parent}
+        for name in sorted(self.kept - mine.keys()):
+            tqdm.write(f"{name}: not kept for the live generation, so not re-made; delete it and its receipt")
+        if mine and self.root is None:
+            tqdm.write(f"{min(mine)}: not re-made: it is made of the corpus: --root FOLDER")
+        if not mine or self.root is None:
+            return sorted(self.kept)
+        for tar in mine.values():
+            tar.unlink(missing_ok=True)
+            tar.with_suffix(".json").unlink(missing_ok=True)
+        finish(replace(self.draft, ledger=read_ledger(self.out / "ledger.parquet")), self.workers, progress=False)
+        tqdm.write(f"{', '.join(mine)}: re-made")
+        return [name for name in sorted(self.kept) if name not in mine or any(faults_of(mine[name], name))]
 
     def _set_right(self, remade: list[str], left: list[str]) -> None:
         """dataset.json and `current`, over the shards that are there now."""
@@ -101,7 +131,8 @@ class Repair:
         if not whole and take_over(self.out, self.folder, {name: made_of}):
             return "taken from another generation that holds it"
         examples = self._from_tar(path, rows) if whole else self._from_sources(rows)
-        receipt = shards.write_shard(path, examples, fingerprint(), made_of)
+        told = fingerprint() | self.draft.device.fingerprint
+        receipt = shards.write_shard(path, examples, told, made_of)
         if not listed:
             return "re-made"
         if receipt.sha256 == listed["sha256"]:

@@ -2,7 +2,8 @@
 
 The stems are stereo FLACs whose channels are alike: a second of decaying tone, another for each stem, over and over.
 Printed are the largest sum of resident memory over the build's processes, sampled ten times a second (pages that
-processes share count for each), the largest single process as the kernel saw it, and the wall time.
+processes share count for each), the largest single process as the kernel saw it, and the wall time. With
+`--keep-audio` the build keeps every stream as FLAC, too.
 """
 
 from __future__ import annotations
@@ -61,12 +62,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--stems", type=int, default=30)
     parser.add_argument("--set", action="append", default=[], help="a setting of the build, such as codec=causal")
+    parser.add_argument("--keep-audio", action="store_true", help="the build keeps audio, too")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus"
         write_multitrack(corpus / "train" / "Track00001", chosen.minutes, chosen.stems)
         words = ["build", "--dataset", "slakh", "--root", str(corpus), "--out", str(Path(folder) / "out")]
-        settings = [word for setting in chosen.set for word in ("--set", setting)]
+        kept = ["keep_audio=true"] if chosen.keep_audio else []
+        settings = [word for setting in [*chosen.set, *kept] for word in ("--set", setting)]
         started, most = time.monotonic(), 0
         build = subprocess.Popen([sys.executable, "-m", "prep.cli", *words, "--workers", "1", *settings])
         while build.poll() is None:

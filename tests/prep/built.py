@@ -13,8 +13,8 @@ import torch
 from prep.build import build
 from prep.codecs import Codec
 from prep.config import PrepConfig
+from prep.device import CPU, STRETCH_FRAMES, Device
 from prep.draft import Corpus
-from prep.encode import STRETCH_FRAMES
 from prep.report import Report
 from prep.sources.slakh import read_slakh
 
@@ -34,9 +34,11 @@ def corpus_at(root: Path) -> Corpus:
     return Corpus("slakh", root, multitracks, rejects)
 
 
-def run(root: Path, out: Path, codec: str, workers: int = 1, rescan: bool = False, **settings: Any) -> Report:
+def run(
+    root: Path, out: Path, codec: str, workers: int = 1, rescan: bool = False, device: Device = CPU, **settings: Any
+) -> Report:
     config = PrepConfig(codec=codec, **settings)
-    return build(corpus_at(root), out, config, workers, progress=False, rescan=rescan)
+    return build(corpus_at(root), out, config, workers, progress=False, rescan=rescan, device=device)
 
 
 def encode(codec: Codec, audio: np.ndarray) -> np.ndarray:

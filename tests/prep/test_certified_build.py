@@ -30,8 +30,8 @@ def call(*words: object) -> Result:
 def use(monkeypatch: pytest.MonkeyPatch, codec: made.Honest) -> None:
     work_here(monkeypatch)
     for place in ("prep.draft", "prep.certified", "prep.example"):
-        monkeypatch.setattr(f"{place}.load_codec", lambda spec: codec)
-    monkeypatch.setattr("prep.example._codec", lambda spec: codec)
+        monkeypatch.setattr(f"{place}.load_codec", lambda *_: codec)
+    monkeypatch.setattr("prep.example._codec", lambda *_: codec)
 
 
 def at_44100(kind: type[made.Honest], **claims: Any) -> made.Honest:
