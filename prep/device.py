@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 
+from prep.codecs.streams import STRETCH_FRAMES as STRETCH_FRAMES
 from prep.errors import PrepError
 
 # Frames of a stream that a call of the codec takes: part of an encoding's identity, since float sums depend on shapes.
-STRETCH_FRAMES = 64
-# The same on a GPU, which has more to do at a time and a memory of its own: a setting. A piece of so much stereo audio
-# has 17 MB, and the build holds as much of every stem that is too long for its memory.
+# The processor takes STRETCH_FRAMES; a GPU has more to do at a time and a memory of its own, so there it is a setting.
+# A piece of so much stereo audio has 17 MB, and the build holds as much of every stem that is too long for its memory.
 BATCH_FRAMES = 512
 
 # what CUDA's libraries say when they find no memory, beside torch's own error

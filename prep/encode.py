@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from prep.codecs import Codec, State
+from prep.codecs import Codec
+from prep.codecs.streams import EncodeStream
 from prep.device import CPU, Device
 from prep.device import STRETCH_FRAMES as STRETCH_FRAMES
 from prep.spool import Audio, Spool
@@ -74,25 +75,21 @@ def encode(
 ) -> None:
     """Fills in `latents` (streams, frames, dim) of the `wanted` streams; pieces of others only pass by.
 
-    Pieces are of the device's `batch_frames`, but for a stream's last one. Raises PrepError where the device, on which
-    the codec is, has too little memory for one."""
-    with device.memory():
-        states: dict[int, State] = {number: codec.encode_state(1) for number in wanted}
-    at: Counter[int] = Counter()
+    Pieces are of the device's `batch_frames`, but for a stream's last one. What a codec that hears the future gives for
+    a piece comes when it has heard that. Raises PrepError where the device, on which the codec is, has too little
+    memory."""
+    streams = {number: EncodeStream(codec) for number in wanted}
+    heard, done, hop = Counter[int](), Counter[int](), codec.identity.hop
     for number, audio in pieces:
-        if number not in states:
+        if number not in streams:
             continue
-        with device.memory():
-            out, states[number] = _encode_stretch(codec, audio, states[number], device)
-        with np.errstate(over="ignore"):  # infinity is looked for when all is done
-            latents[number, at[number] : at[number] + len(out)] = out
-        at[number] += len(out)
+        padded = np.pad(audio, ((0, 0), (0, -audio.shape[1] % hop)))
+        heard[number] += padded.shape[1] // hop
+        with device.memory(), torch.inference_mode():
+            there = torch.from_numpy(padded[None]).to(device.name)
+            found = [out[0].cpu().numpy() for out in streams[number].push(there, heard[number] == latents.shape[1])]
+        for out in found:
+            with np.errstate(over="ignore"):  # infinity is looked for when all is done
+                latents[number, done[number] : done[number] + len(out)] = out
+            done[number] += len(out)
         lap("encode")
-
-
-def _encode_stretch(codec: Codec, audio: Audio, state: State, device: Device) -> tuple[NDArray[np.float32], State]:
-    padded = np.pad(audio, ((0, 0), (0, -audio.shape[1] % codec.identity.hop)))
-    with torch.inference_mode():
-        out, state = codec.encode_step(torch.from_numpy(padded[None]).to(device.name), state)
-    # a state may be a view that keeps the whole stretch alive
-    return out[0].cpu().numpy(), tuple(part.clone() for part in state)
