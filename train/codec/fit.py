@@ -38,14 +38,22 @@ def codec_loss(codec: CausalCodec, audio: Tensor, recipe: CodecRecipe) -> tuple[
     frame = torch.randint(codec.config.noise_frames, ())  # or the network would learn where a crop starts
     decoded, _ = codec.decode_step(latents, (frame, *state))
     rate = codec.config.sample_rate
+    both = _with_mid_side(audio), _with_mid_side(decoded)
     parts = {
-        "mel": log_mel_distance(audio, decoded, rate, floor=MEL_FLOOR),
-        "fine_mel": log_mel_distance(audio, decoded, rate, 512, 128, 40, MEL_FLOOR),
+        "mel": log_mel_distance(*both, rate, floor=MEL_FLOOR),
+        "fine_mel": log_mel_distance(*both, rate, 512, 128, 40, MEL_FLOOR),
         # clipped: a crop of near silence must not outweigh all others
         "waveform": low_band_error(audio, decoded, rate, recipe.waveform_below_hz).clamp(max=2).mean(),
     }
     loss = parts["mel"] + recipe.fine_mel_weight * parts["fine_mel"] + recipe.waveform_weight * parts["waveform"]
     return loss, parts
+
+
+def _with_mid_side(audio: Tensor) -> Tensor:
+    """Left, right, their mean and half their difference (B, 4, samples): left and right alone may both be right, and
+    the width of what is between them wrong."""
+    left, right = audio[:, 0], audio[:, 1]
+    return torch.stack([left, right, (left + right) / 2, (left - right) / 2], dim=1)
 
 
 class Trainer:
