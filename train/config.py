@@ -36,6 +36,19 @@ class Batches(Section):
     active_share: Share = 0.5  # [C] SMG: of the crop, in mix and shifted target at once
     start_share: Share = 0.05  # [I] of crops begin at a song's true start, as a performance does
     redraws: Natural = 16  # [C] SMG: so many more mixes are tried by the law; then one of those that sound is taken
+    statistics: Literal["role", "pooled"] = "role"  # [I] latents are normalised; mixes and stems apart, or together
+    conditions: str = ""  # a Parquet file of id, stem, vector: conditions targets beside their class (CLAP); "" is none
+    condition_dim: Natural = 0  # how long the vectors are
+    cache_gb: Positive = 100.0  # of a remote dataset's shards on disk; where it is smaller, the order depends on it
+
+    @model_validator(mode="after")
+    def _conditions_have_a_length(self) -> Self:
+        if bool(self.conditions) != bool(self.condition_dim):
+            raise ValueError(
+                f"batches.conditions is {self.conditions!r} and batches.condition_dim {self.condition_dim}; "
+                "give both, a file and how long its vectors are, or neither"
+            )
+        return self
 
 
 class Generator(Section):
@@ -45,7 +58,10 @@ class Generator(Section):
     mlp_mult: Annotated[int, Field(ge=2, multiple_of=2)] = 4  # [C] CoDiCodec: hidden and gate together
     noise_dim: Count = 64  # [C] R3GAN's z
     context_frames: Count = 128  # [I] attention window, the frame itself included
+    causal: bool = True  # [S] false hears all of a crop: the paper's upper bound, which cannot play live
+    sink: bool = True  # [S] a learned scalar a head
     class_dropout: Share = 0.1  # [I] a probability for each network is stated, its value is not
+    condition_dropout: Share = 0.1  # [I] the same for batches.conditions
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -63,6 +79,7 @@ class Discriminator(Section):
     blocks_per_level: Count = 2  # [C] R3GAN
     levels: Count = 5  # [S]
     class_dropout: Share = 0.1  # [I]
+    condition_dropout: Share = 0.1  # [I]
     alignment: Literal["wall", "generator"] = "wall"  # [I] target beside the mix sounding with it, or the one it heard
 
     @model_validator(mode="after")
@@ -109,6 +126,9 @@ class Loop(Section):
     keep_every: Natural = 0  # and those of each so many steps, for ever; 0 is none
     micro_batch_size: Natural = 0  # how many pairs a process takes at a time, for its memory's sake; 0 is all at once
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # [S] bf16 autocast; auto: on a GPU, else float32
+    attention: Literal["auto", "sdpa"] = (
+        "auto"  # [S] FlexAttention; auto: compiled on a GPU, else SDPA: the same numbers
+    )
     compile: Literal["auto", "none", "aot_eager", "inductor"] = "auto"  # [S] torch.compile; auto: inductor on a GPU
     peak_tflops: Annotated[float, Field(ge=0)] = 0.0  # one device's, for its share in the curves; 0 leaves that out
     tensorboard: bool = False
