@@ -178,8 +178,8 @@ def _fetching(dataset: shards.Dataset, cache_gb: float) -> str:
     gb = sum(shard["bytes"] for shard in dataset.splits.get("train", {"shards": []})["shards"]) / 1e9
     said = f"the train split's {gb:.3g} GB of shards are fetched first, for where they sound"
     if gb > cache_gb:
-        return f"{said}, and again while training: batches.cache_gb is {cache_gb:g}, better more than that"
-    return f"{said}, but for those in the cache already"
+        return f"{said}; and again while training: batches.cache_gb is {cache_gb:.3g}, better more than that"
+    return f"{said}; but for those in the cache already"
 
 
 def _opening(pairs: Pairs, game: Game, flops: float) -> str:
