@@ -9,6 +9,7 @@ from torch import Tensor
 from tests.train.made import small
 from train.batches import Batch
 from train.game import Game, discriminator_step, generator_step, train_step
+from train.ranks import Ranks
 
 
 def toy(seed: int, size: int = 32, crop: int = 8, dim: int = 2) -> Batch:
@@ -125,8 +126,24 @@ def test_bfloat16_is_near_and_keeps_parameters_and_losses_in_float32() -> None:
     assert {p.dtype for p in rounded[0].generator.parameters()} == {torch.float32}
 
 
-def test_on_the_cpu_nothing_is_compiled_or_rounded_unasked() -> None:
+def test_on_the_cpu_nothing_is_compiled_fused_or_rounded_unasked() -> None:
     near(trained(), trained(compile="none", precision="float32"), 0.0)
+    assert Game.new(small(), 2, 1).generator.flex is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention is CUDA's fast path")
+def test_on_a_gpu_the_compiled_and_fused_generator_takes_the_same_steps() -> None:
+    def rows(**loop: Any) -> tuple[bool, list[dict[str, float]]]:
+        config = small(generator={"width": 64}, loop={"precision": "float32", **loop})
+        game = Game.new(config, 2, 1, Ranks(device=torch.device("cuda")))
+        batches = [(toy(step).to(game.ranks.device), toy(step + 99).to(game.ranks.device)) for step in range(6)]
+        found = [train_step(game, *pair, step, config) for step, pair in enumerate(batches)]
+        return game.generator.flex is not None, found
+
+    (plain, wanted), (fused, found) = rows(compile="none"), rows()
+    assert fused and not plain and not rows(attention="sdpa")[0]
+    for row, again in zip(found, wanted, strict=True):
+        assert row == pytest.approx(again, abs=0.01, rel=0.02)
 
 
 def test_steps_draw_nothing_from_the_global_generators() -> None:
