@@ -14,10 +14,10 @@ that are valid for some target.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shards import Dataset, Moments, Order, Record
+from train.conditions import Conditions
 from train.config import Config
 from train.errors import DataError
 from train.pairing import Law, draw_row, index_pairs, starts_of, valid_starts
@@ -33,7 +34,7 @@ from train.pairing import Law, draw_row, index_pairs, starts_of, valid_starts
 
 @dataclass(frozen=True)
 class Scale:
-    """A role's statistics over the training split: mean and standard deviation a channel, each (dim,)."""
+    """Statistics over the training split: mean and standard deviation a channel, each (dim,)."""
 
     mean: Tensor
     std: Tensor
@@ -41,6 +42,17 @@ class Scale:
     @classmethod
     def of(cls, moments: Moments) -> Self:
         return cls(torch.from_numpy(moments.mean), torch.from_numpy(moments.std))
+
+    @classmethod
+    def pooled(cls, roles: Iterable[dict[str, Any]]) -> Self:
+        """Of all roles together, which dataset.json tells one by one: frames, mean and std."""
+        told = [role for role in roles if role["frames"]]
+        shares = np.array([role["frames"] for role in told])[:, None] / sum(role["frames"] for role in told)
+        means, deviations = (np.array([role[name] for role in told]) for name in ("mean", "std"))
+        mean = (shares * means).sum(axis=0)
+        std = np.sqrt((shares * (deviations**2 + (means - mean) ** 2)).sum(axis=0))
+        std[std == 0] = 1.0
+        return cls(torch.from_numpy(mean).float(), torch.from_numpy(std).float())
 
     def normalise(self, latents: Tensor) -> Tensor:
         return (latents.float() - self.mean) / self.std
@@ -60,6 +72,8 @@ class Draw:
     discriminator_class: int
     redraws: int  # mixes that were drawn and had no valid start
     song_start: bool  # whether it begins where the song does
+    generator_vector: NDArray[np.float32] | None  # (vector_dim,), see train/conditions.py
+    discriminator_vector: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,8 @@ class Batch:
     discriminator_class: Tensor
     redraws: int
     song_starts: int
+    generator_vector: Tensor | None = None
+    discriminator_vector: Tensor | None = None
 
     @property
     def heard(self) -> Tensor:
@@ -109,31 +125,34 @@ class Pairs:
     """The training split as an index of pairs: `index` is (N, 3) int64 of record, stem, first start of the block,
     `song_starts` (M, 2) of record, stem.
 
-    `dropped` is how many of its target stems have no valid start with any stream, and so are never drawn.
+    `classes` is how many pairs have a target of which class; `dropped` how many of the target stems have no valid start
+    with any stream, and so are never drawn.
     """
 
     dataset: Dataset
     config: Config
     index: NDArray[np.int64]
     song_starts: NDArray[np.int64]
+    classes: dict[str, int]
     dropped: int
     levels_a_frame: float
     law: Law
     mix_scale: Scale
     target_scale: Scale
+    conditions: Conditions | None
 
     @classmethod
     def of(cls, dataset: Dataset, config: Config) -> Self:
-        """Reads the levels of every stream of the train split. Raises DataError where nothing can be drawn."""
+        """Reads the levels of every stream of the train split, shard after shard, once. Raises DataError where nothing
+        can be drawn."""
         if "train" not in dataset.splits or not len(train := dataset.split("train")):
             raise DataError(f"the dataset has no train split (it has {', '.join(dataset.splits) or 'none'}); build one")
         levels_a_frame = dataset.index["levels_rate_hz"] / dataset.codec["frame_rate"]
         law = Law.of(dataset.index)
-        index, song_starts, dropped = index_pairs(train, config.batches, levels_a_frame, law)
-        # where no song has three stems, the mix is the other stem
-        role = "mix" if dataset.statistics["train"]["mix"]["frames"] else "stem"
-        scales = Scale.of(dataset.moments(role)), Scale.of(dataset.moments("stem"))
-        return cls(train, config, index, song_starts, dropped, levels_a_frame, law, *scales)
+        c = config.batches
+        conditions = Conditions.read(Path(c.conditions), c.condition_dim) if c.conditions else None
+        index = index_pairs(train, c, levels_a_frame, law)
+        return cls(train, config, *index, levels_a_frame, law, *_scales(dataset, c.statistics), conditions)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -147,11 +166,6 @@ class Pairs:
         """How many stems may be targets, those that are never drawn included."""
         return len(np.unique(self.index[:, :2], axis=0)) + self.dropped
 
-    def classes(self) -> dict[str, int]:
-        """How many pairs have a target of which class."""
-        records = {number: self.dataset[number].meta["instruments"] for number in np.unique(self.index[:, 0]).tolist()}
-        return dict(Counter(records[record][stem] for record, stem, _ in self.index.tolist()))
-
     def draw(self, index: int, rng: np.random.Generator) -> Draw:
         c, (number, stem, first) = self.config.batches, self.index[index].tolist()
         count = c.crop_frames
@@ -160,22 +174,26 @@ class Pairs:
         record = self.dataset[number]
         row, start, redraws = self._cut(record, stem, starts_of(record, c, first, count), rng)
         shift, end = c.anticipation_frames, start + c.anticipation_frames + c.crop_frames
-        null, name = len(self.dataset.classes), record.meta["instruments"][stem]
-        instrument = list(self.dataset.classes).index(name)
+        null = len(self.dataset.classes)
+        instrument = list(self.dataset.classes).index(record.meta["instruments"][stem])
+        generator, discriminator = self.config.generator, self.config.discriminator
         return Draw(
             mix=np.array(_stream(record, row)[start:end]),
             target=np.array(record["stems"][stem, start + shift : end]),
-            noise=rng.standard_normal((c.crop_frames, self.config.generator.noise_dim), dtype=np.float32),
-            generator_class=null if rng.random() < self.config.generator.class_dropout else instrument,
-            discriminator_class=null if rng.random() < self.config.discriminator.class_dropout else instrument,
+            noise=rng.standard_normal((c.crop_frames, generator.noise_dim), dtype=np.float32),
+            generator_class=null if rng.random() < generator.class_dropout else instrument,
+            discriminator_class=null if rng.random() < discriminator.class_dropout else instrument,
             redraws=redraws,
             song_start=start == 0,
+            generator_vector=self._vector(record, stem, generator.condition_dropout, rng),
+            discriminator_vector=self._vector(record, stem, discriminator.condition_dropout, rng),
         )
 
     def collate(self, draws: list[Draw]) -> Batch:
         def stack(name: str) -> Tensor:
             return torch.from_numpy(np.stack([getattr(draw, name) for draw in draws]))
 
+        given = ("generator_vector", "discriminator_vector") if self.conditions else ()
         return Batch(
             mix=self.mix_scale.normalise(stack("mix")),
             target=self.target_scale.normalise(stack("target")),
@@ -184,7 +202,16 @@ class Pairs:
             discriminator_class=stack("discriminator_class"),
             redraws=sum(draw.redraws for draw in draws),
             song_starts=sum(draw.song_start for draw in draws),
+            **{name: stack(name) for name in given},
         )
+
+    def _vector(
+        self, record: Record, stem: int, dropout: float, rng: np.random.Generator
+    ) -> NDArray[np.float32] | None:
+        if not self.conditions:
+            return None
+        vector = self.conditions.of(record.id, record.meta["stems"][stem])
+        return np.full_like(vector, np.nan) if rng.random() < dropout else vector
 
     def _cut(
         self, record: Record, stem: int, starts: NDArray[np.int64], rng: np.random.Generator
@@ -203,6 +230,15 @@ class Pairs:
         # block or song start, it was listed because there is such a row
         row = int(rng.choice([row for row in rows if len(valid(row))]))
         return row, int(rng.choice(valid(row))), redraws + 1
+
+
+def _scales(dataset: Dataset, kind: Literal["role", "pooled"]) -> tuple[Scale, Scale]:
+    """The mix's and the target's."""
+    told = dataset.statistics["train"]
+    if kind == "pooled":
+        return (Scale.pooled([told["stem"], told["mix"]]),) * 2
+    # where no song has three stems, the mix is the other stem
+    return Scale.of(dataset.moments("mix" if told["mix"]["frames"] else "stem")), Scale.of(dataset.moments("stem"))
 
 
 def _stream(record: Record, row: int) -> NDArray[np.float16]:

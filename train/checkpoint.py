@@ -49,7 +49,8 @@ class Checkpoint:
 
     def player(self) -> Generator:
         """The generator, ready to play."""
-        network = Generator(self.config.generator, self.codec["dim"], len(self.classes))
+        c = self.config
+        network = Generator(c.generator, self.codec["dim"], len(self.classes), c.batches.condition_dim)
         network.load_state_dict(self.average)
         return network.eval().requires_grad_(False)
 

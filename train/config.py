@@ -36,16 +36,32 @@ class Batches(Section):
     active_share: Share = 0.5  # [C] SMG: of the crop, in mix and shifted target at once
     start_share: Share = 0.05  # [I] of crops begin at a song's true start, as a performance does
     redraws: Natural = 16  # [C] SMG: so many more mixes are tried by the law; then one of those that sound is taken
+    statistics: Literal["role", "pooled"] = "role"  # [I] latents are normalised; mixes and stems apart, or together
+    conditions: str = ""  # a Parquet file of id, stem, vector: conditions targets beside their class (CLAP); "" is none
+    condition_dim: Natural = 0  # how long the vectors are
+    cache_gb: Positive = 100.0  # of a remote dataset's shards on disk; where it is smaller, the order depends on it
+
+    @model_validator(mode="after")
+    def _conditions_have_a_length(self) -> Self:
+        if bool(self.conditions) != bool(self.condition_dim):
+            raise ValueError(
+                f"batches.conditions is {self.conditions!r} and batches.condition_dim {self.condition_dim}; "
+                "give both, a file and how long its vectors are, or neither"
+            )
+        return self
 
 
 class Generator(Section):
     width: Count = 512  # [C] CoDiCodec
-    blocks: Count = 12  # [C] CoDiCodec
+    blocks: Count = 14  # [I] 44.5 M parameters; CoDiCodec has 12 blocks
     heads: Count = 4  # [C] CoDiCodec: head dim 128
     mlp_mult: Annotated[int, Field(ge=2, multiple_of=2)] = 4  # [C] CoDiCodec: hidden and gate together
     noise_dim: Count = 64  # [C] R3GAN's z
     context_frames: Count = 128  # [I] attention window, the frame itself included
+    causal: bool = True  # [S] false hears all of a crop: the paper's upper bound, which cannot play live
+    sink: bool = True  # [S] a learned scalar a head
     class_dropout: Share = 0.1  # [I] a probability for each network is stated, its value is not
+    condition_dropout: Share = 0.1  # [I] the same for batches.conditions
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -60,9 +76,10 @@ class Generator(Section):
 class Discriminator(Section):
     width: Count = 768  # [C] R3GAN; "fixed width" is stated, its value is not
     groups: Count = 96  # [C] R3GAN
-    blocks_per_level: Count = 2  # [C] R3GAN
+    blocks_per_level: Count = 3  # [I] 45.6 M: as many as the generator is stated; R3GAN has 2
     levels: Count = 5  # [S]
     class_dropout: Share = 0.1  # [I]
+    condition_dropout: Share = 0.1  # [I]
     alignment: Literal["wall", "generator"] = "wall"  # [I] target beside the mix sounding with it, or the one it heard
 
     @model_validator(mode="after")
@@ -109,6 +126,9 @@ class Loop(Section):
     keep_every: Natural = 0  # and those of each so many steps, for ever; 0 is none
     micro_batch_size: Natural = 0  # how many pairs a process takes at a time, for its memory's sake; 0 is all at once
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # [S] bf16 autocast; auto: on a GPU, else float32
+    attention: Literal["auto", "sdpa"] = (
+        "auto"  # [S] FlexAttention; auto: compiled on a GPU, else SDPA: the same numbers
+    )
     compile: Literal["auto", "none", "aot_eager", "inductor"] = "auto"  # [S] torch.compile; auto: inductor on a GPU
     peak_tflops: Annotated[float, Field(ge=0)] = 0.0  # one device's, for its share in the curves; 0 leaves that out
     tensorboard: bool = False
@@ -152,7 +172,22 @@ _Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.
 
 
 def load(path: Path, overrides: tuple[str, ...] = ()) -> Config:
-    """Defaults, under the YAML file, under `a.b=c` overrides. Raises ConfigError, one line a mistake."""
+    """Defaults, under the YAML file, under `a.b=c` overrides. Raises ConfigError, one line a mistake.
+
+    `base: OTHER.yaml` in it names another file of its folder, which it then changes.
+    """
+    values = _read(path)
+    if "base" in values:
+        base = _read(path.parent / str(values.pop("base")))
+        if "base" in base:
+            raise ConfigError(f"config {path} has a base with a base; name the latter, and repeat what lies between")
+        values = _merged(base, values)
+    for override in overrides:
+        _override(values, override)
+    return parse(values, str(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"config {path} is not a file; configs/ of the repository holds some, such as demo.yaml")
     try:
@@ -162,9 +197,16 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Config:
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ConfigError(f"config {path} holds a {type(values).__name__}; it must hold sections such as `generator:`")
-    for override in overrides:
-        _override(values, override)
-    return parse(values, str(path))
+    return values
+
+
+def _merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """The base, where `values` say nothing else."""
+    changed = {
+        key: _merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+        for key, value in values.items()
+    }
+    return {**base, **changed}
 
 
 def parse(values: dict[str, Any], where: str) -> Config:

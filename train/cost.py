@@ -7,8 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from train.config import Config
-from train.discriminator import Discriminator
-from train.generator import Generator
+from train.game import networks
 from train.losses import penalty_weights
 
 
@@ -22,8 +21,7 @@ def flops_a_step(config: Config, dim: int, classes: int) -> float:
     """
     crop, every = config.batches.crop_frames, config.optimiser.penalty_every
     with torch.device("meta"):
-        generator = Generator(config.generator, dim, classes)
-        discriminator = Discriminator(config.discriminator, dim, classes, crop)
+        generator, discriminator = networks(config, dim, classes)
         latents, instrument = torch.empty(1, crop, dim), torch.zeros(1, dtype=torch.int64)
         noise = torch.empty(1, crop, config.generator.noise_dim)
         once = _flops(generator, latents, noise, instrument), _flops(discriminator, latents, latents, instrument)

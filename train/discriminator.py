@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train import config
+from train.conditions import Vector
 
 
 def _conv(inputs: int, outputs: int, kernel: int, groups: int, gain: float) -> nn.Conv1d:
@@ -59,9 +60,10 @@ def halve(x: Tensor) -> Tensor:
 
 
 class Discriminator(nn.Module):
-    """For crops of `frames`, a multiple of 2 ** (levels - 1). Class number `classes` is the null class."""
+    """For crops of `frames`, a multiple of 2 ** (levels - 1). Class number `classes` is the null class; `vector_dim` is
+    that of a conditioning vector beside it, 0 for none."""
 
-    def __init__(self, c: config.Discriminator, dim: int, classes: int, frames: int) -> None:
+    def __init__(self, c: config.Discriminator, dim: int, classes: int, frames: int, vector_dim: int = 0) -> None:
         super().__init__()
         self.levels = c.levels
         count = c.levels * c.blocks_per_level
@@ -69,6 +71,7 @@ class Discriminator(nn.Module):
         gain = math.sqrt(2 / (1 + 0.2**2)) * count ** (-1 / 4)
         last = frames // 2 ** (c.levels - 1)
         self.instrument = nn.Embedding(classes + 1, c.width)
+        self.vector = Vector(vector_dim, c.width) if vector_dim else None
         self.inputs = _conv(2 * dim, c.width, 1, 1, 1.0)
         self.blocks = nn.ModuleList(Block(c.width, c.groups, gain) for _ in range(count))
         self.basis = nn.Conv1d(c.width, c.width, last, groups=c.width, bias=False)
@@ -76,9 +79,11 @@ class Discriminator(nn.Module):
         nn.init.normal_(self.basis.weight, std=last**-0.5)
         nn.init.normal_(self.logit.weight, std=c.width**-0.5)
 
-    def forward(self, accompaniment: Tensor, mix: Tensor, instrument: Tensor) -> Tensor:
-        """Two (B, frames, dim) and (B,) int64 -> logits (B,)."""
+    def forward(self, accompaniment: Tensor, mix: Tensor, instrument: Tensor, vector: Tensor | None = None) -> Tensor:
+        """Two (B, frames, dim) and (B,) int64 -> logits (B,). `vector` (B, vector_dim); see conditions.Vector."""
         condition = self.instrument(instrument)
+        if self.vector is not None:
+            condition = condition + self.vector(vector)
         x = self.inputs(torch.cat([accompaniment, mix], dim=-1).transpose(1, 2))
         a_level = len(self.blocks) // self.levels
         for number, block in enumerate(self.blocks):

@@ -53,11 +53,11 @@ class Game:
         ranks = ranks or Ranks()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            generator = Generator(config.generator, dim, classes).to(ranks.device)
-            discriminator = Discriminator(config.discriminator, dim, classes, config.batches.crop_frames)
-            discriminator.to(ranks.device)
+            generator, discriminator = networks(config, dim, classes)
+        generator.to(ranks.device)
+        discriminator.to(ranks.device)
         average = deepcopy(generator)
-        _compile(config.loop, ranks.device, generator, discriminator)
+        _compile(config, generator, discriminator)
         rate, betas = config.optimiser.learning_rate, config.optimiser.betas
         return cls(
             generator,
@@ -78,6 +78,13 @@ class Game:
         self.generator_optimiser.load_state_dict(saved.generator_optimiser)
         self.discriminator_optimiser.load_state_dict(saved.discriminator_optimiser)
         self.gamma = saved.gamma
+
+
+def networks(config: Config, dim: int, classes: int) -> tuple[Generator, Discriminator]:
+    """As the config wants them, for latents of `dim`."""
+    c = config.batches
+    generator = Generator(config.generator, dim, classes, c.condition_dim)
+    return generator, Discriminator(config.discriminator, dim, classes, c.crop_frames, c.condition_dim)
 
 
 def train_step(game: Game, first: Batch, second: Batch, step: int, config: Config) -> dict[str, float]:
@@ -109,11 +116,11 @@ def discriminator_step(game: Game, batch: Batch, step: int, config: Config) -> d
 
     def loss(part: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
-            fake = game.generator(part.heard, part.noise, part.generator_class).float()
+            fake = game.generator(part.heard, part.noise, part.generator_class, part.generator_vector).float()
         sides = {"r1": part.target.clone().requires_grad_("r1" in weights), "r2": fake.requires_grad_("r2" in weights)}
-        beside = part.beside(config.discriminator.alignment)
+        shared = part.beside(config.discriminator.alignment), part.discriminator_class, part.discriminator_vector
         with torch.compiler.set_stance("force_eager" if weights else "default"):  # compiled, it has one derivative
-            logits = {n: game.synced_discriminator(x, beside, part.discriminator_class) for n, x in sides.items()}
+            logits = {name: game.synced_discriminator(x, *shared) for name, x in sides.items()}
         relativistic = discriminator_loss(logits["r1"], logits["r2"])
         penalties = {name: gradient_penalty(logits[name], sides[name]) for name in weights}
         gap = logits["r1"] - logits["r2"]
@@ -133,8 +140,8 @@ def generator_step(game: Game, batch: Batch, step: int, config: Config) -> dict[
     frozen = {name: parameter.detach() for name, parameter in game.discriminator.named_parameters()}
 
     def loss(part: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        fake = game.synced_generator(part.heard, part.noise, part.generator_class)
-        shared = part.beside(config.discriminator.alignment), part.discriminator_class
+        fake = game.synced_generator(part.heard, part.noise, part.generator_class, part.generator_vector)
+        shared = part.beside(config.discriminator.alignment), part.discriminator_class, part.discriminator_vector
         real, played = (functional_call(game.discriminator, frozen, (x, *shared)) for x in (part.target, fake))
         loss = generator_loss(real, played)
         return loss, {"loss_g": loss}
@@ -168,12 +175,16 @@ def _autocast(c: Loop, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=lower)
 
 
-def _compile(c: Loop, device: torch.device, *networks: nn.Module) -> None:
+def _compile(config: Config, generator: Generator, discriminator: Discriminator) -> None:
     """In place, so that names of parameters stay; it happens when they are first called."""
-    automatic = "inductor" if device.type == "cuda" else "none"
+    c, on_gpu = config.loop, generator.inputs.weight.is_cuda
+    automatic = "inductor" if on_gpu else "none"
     backend = automatic if c.compile == "auto" else c.compile
-    for network in networks if backend != "none" else ():
+    for network in (generator, discriminator) if backend != "none" else ():
         network.compile(backend=backend)
+    head_dim = config.generator.width // config.generator.heads
+    if on_gpu and backend == "inductor" and c.attention == "auto" and head_dim >= 16:  # its least
+        generator.fuse(config.batches.crop_frames)
 
 
 def _finite(whose: str, loss: float, norm: float, step: int) -> None:

@@ -40,7 +40,9 @@ def fit(config: Config, data: Path | str, run: Path, device: str = "cpu", say: C
 
 
 def _fit(config: Config, data: Path | str, run: Path, ranks: Ranks, say: Callable[[str], None]) -> int:
-    dataset = shards.open(data)
+    dataset = shards.open(data, cache_gb=config.batches.cache_gb)
+    if "://" in str(data):
+        say(_fetching(dataset, config.batches.cache_gb))
     pairs = Pairs.of(dataset, config)
     share = _share(config.batches.batch_size, len(pairs), ranks.world)
     saved = checkpoint.resume(run, config, dataset.codec, dataset.index["generation"], ranks.rank == 0)
@@ -61,7 +63,8 @@ def _fit(config: Config, data: Path | str, run: Path, ranks: Ranks, say: Callabl
 
     def save(step: int) -> None:
         if ranks.rank == 0:
-            checkpoint.save(_freeze(game, pairs, loader.state_dict(), step), run)
+            frozen = _freeze(game, pairs, loader.state_dict(), step)
+            checkpoint.save(frozen, run)
 
     batches = iter(loader)
     return _train(game, zip(batches, batches, strict=False), config, run, start, flops, save)  # a step takes two
@@ -157,7 +160,7 @@ def _freeze(game: Game, pairs: Pairs, loader: dict[str, int | str], step: int) -
         codec=pairs.dataset.codec,
         generation=pairs.dataset.index["generation"],
         classes=tuple(pairs.dataset.classes),
-        targets=pairs.classes(),
+        targets=pairs.classes,
         mix_scale=pairs.mix_scale,
         target_scale=pairs.target_scale,
         gamma=game.gamma,
@@ -168,6 +171,15 @@ def _freeze(game: Game, pairs: Pairs, loader: dict[str, int | str], step: int) -
         generator_optimiser=game.generator_optimiser.state_dict(),
         discriminator_optimiser=game.discriminator_optimiser.state_dict(),
     )
+
+
+def _fetching(dataset: shards.Dataset, cache_gb: float) -> str:
+    """Levels lie within the shards, so that all of the split is fetched before the first step."""
+    gb = sum(shard["bytes"] for shard in dataset.splits.get("train", {"shards": []})["shards"]) / 1e9
+    said = f"the train split's {gb:.3g} GB of shards are fetched first, for where they sound"
+    if gb > cache_gb:
+        return f"{said}; and again while training: batches.cache_gb is {cache_gb:.3g}, better more than that"
+    return f"{said}; but for those in the cache already"
 
 
 def _opening(pairs: Pairs, game: Game, flops: float) -> str:

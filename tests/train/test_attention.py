@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from train.attention import rotate, rotation, sink_attention, window
+from train.attention import block_mask, fused_attention, rotate, rotation, sees, sink_attention, window
 
 CPU = torch.device("cpu")
 
@@ -36,6 +37,42 @@ def test_a_low_sink_is_none_and_a_high_one_takes_all() -> None:
 def test_window_shows_the_last_frames_up_to_the_query_itself() -> None:
     seen = window(queries=2, keys=5, context=3, device=CPU) == 0
     assert seen.tolist() == [[False, True, True, True, False], [False, False, True, True, True]]
+
+
+def test_without_a_context_everything_is_seen() -> None:
+    assert (window(queries=3, keys=3, context=None, device=CPU) == 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
+@pytest.mark.parametrize("context", [1, 50, 130, None])
+def test_flex_attention_follows_the_same_rule_to_the_same_numbers(context: int | None) -> None:
+    """Not compiled, as it runs on a CPU, over more than one block of 128; and with one head without a sink."""
+    torch.manual_seed(0)
+    frames, sinks = 150, torch.tensor([0.7, -3.0, float("-inf")])
+    block = block_mask(frames, context, CPU)
+    places = torch.arange(frames)
+    seen = torch.stack([block.mask_mod(torch.tensor(0), torch.tensor(0), query, places) for query in places])
+    assert torch.equal(seen, window(frames, frames, context, CPU) == 0)
+    assert torch.equal(seen, sees(places[:, None], places, context).expand(frames, frames))
+    q, k, v = torch.randn(3, 2, 3, frames, 16)
+    wanted = sink_attention(q, k, v, window(frames, frames, context, CPU), sinks)
+    torch.testing.assert_close(fused_attention(q, k, v, block, sinks), wanted, atol=2e-6, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention is compiled for CUDA")
+@pytest.mark.parametrize("context", [50, None])
+def test_compiled_for_cuda_values_and_gradients_are_the_references(context: int | None) -> None:
+    torch.manual_seed(0)
+    cuda, frames = torch.device("cuda"), 150
+    inputs = [torch.randn(2, 3, frames, 32, device=cuda, requires_grad=True) for _ in range(3)]
+    inputs.append(torch.randn(3, device=cuda, requires_grad=True))
+    wanted = sink_attention(*inputs[:3], window(frames, frames, context, cuda), inputs[3])
+    found = torch.compile(fused_attention)(*inputs[:3], block_mask(frames, context, cuda), inputs[3])
+    torch.testing.assert_close(found, wanted, atol=2e-3, rtol=0)  # its kernels multiply in TF32
+    weights = torch.randn_like(wanted)
+    slopes = [torch.autograd.grad((out * weights).sum(), inputs) for out in (found, wanted)]
+    for one, other in zip(*slopes, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-2, rtol=2e-2)
 
 
 def test_rotated_products_depend_on_distance_alone_even_after_hours() -> None:

@@ -87,6 +87,41 @@ def test_latents_are_normalised_by_their_role_of_the_train_split(tmp_path: Path)
         assert scale.normalise(latents)[:, 3].abs().max() == 0  # a channel that never moves
 
 
+def test_pooled_latents_are_normalised_by_all_streams_together(tmp_path: Path) -> None:
+    examples = [example("a", members=((0, 1), (1, 2), (0, 2), (0, 1, 2))), example("b", frames=30)]
+    dataset = open_dataset(write(tmp_path, examples))
+    pairs = Pairs.of(dataset, small(batches={"statistics": "pooled"}))
+    assert pairs.mix_scale is pairs.target_scale
+    arrays = [torch.from_numpy(np.array(record[role])) for record in dataset for role in ("stems", "mixes")]
+    together = torch.cat([array.flatten(0, 1) for array in arrays])
+    assert (pairs.mix_scale.mean - Pairs.of(dataset, small()).mix_scale.mean).abs().max() > 0.5
+    torch.testing.assert_close(pairs.mix_scale.mean, together.float().mean(dim=0), atol=1e-3, rtol=1e-3)
+    deviations = together.float().std(dim=0, unbiased=False)
+    deviations[3] = 1.0  # it never moves
+    torch.testing.assert_close(pairs.mix_scale.std, deviations, atol=1e-3, rtol=1e-3)
+
+
+def test_pooled_of_one_role_is_that_roles(tmp_path: Path) -> None:
+    dataset = open_dataset(write(tmp_path, [example("a", stems=2)]))
+    pooled, alone = (Pairs.of(dataset, small(batches={"statistics": kind})) for kind in ("pooled", "role"))
+    torch.testing.assert_close(pooled.mix_scale.mean, alone.target_scale.mean)
+    torch.testing.assert_close(pooled.mix_scale.std, alone.target_scale.std)
+
+
+def test_classes_are_counted_by_pairs(tmp_path: Path) -> None:
+    levels = np.full((3, int(np.ceil(40 * LEVELS_A_FRAME))), -20.0)
+    levels[1] = -90.0
+    pairs = pairs_of(write(tmp_path, [example("a", levels=levels), example("b")]))
+    names = [pairs.dataset[record].meta["instruments"][stem] for record, stem, _ in pairs.index.tolist()]
+    assert pairs.classes == {name: names.count(name) for name in names} and set(names) == {
+        "Piano",
+        "Bass",
+        "Percussive",
+    }
+    pairs = pairs_of(write(tmp_path / "a", [example("a", levels=levels)]))
+    assert "Bass" not in pairs.classes
+
+
 def test_songs_of_two_stems_have_no_mixes_and_can_be_trained_on(tmp_path: Path) -> None:
     pairs = pairs_of(write(tmp_path, [example("a", stems=2)]))
     assert pairs.draw(0, rng()).mix[0, 0] == 1

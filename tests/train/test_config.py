@@ -1,11 +1,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from train.config import Config, difference, load
 from train.errors import ConfigError
+from train.game import networks
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+OURS = [CONFIGS / "demo.yaml", *sorted(CONFIGS.glob("liveband*.yaml"))]
 
 
 def written(tmp: Path, text: str) -> Path:
@@ -18,11 +21,41 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert load(written(tmp_path, "")) == Config()
 
 
-def test_the_demos_config_loads_and_tags_what_it_changes() -> None:
-    path = CONFIGS / "demo.yaml"
-    assert load(path).loop.steps >= 100
-    values = [line for line in path.read_text().splitlines() if ": " in line and not line.startswith("#")]
+@pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
+def test_each_recipe_tags_its_values_and_has_the_networks_it_says(path: Path) -> None:
+    config = load(path)
+    assert config.loop.steps >= 100
+    values = [line for line in path.read_text().splitlines() if ": " in line and not line.startswith(("#", "base:"))]
+    values = [line for line in values if not line.split("#")[0].strip().endswith(":")]
     assert values and all("# [" in line for line in values)
+    with torch.device("meta"):
+        millions = [sum(p.numel() for p in network.parameters()) / 1e6 for network in networks(config, 128, 18)]
+        mix, noise = torch.empty(2, config.batches.crop_frames, 128), config.generator.noise_dim
+        shared = torch.empty(2, config.batches.crop_frames, noise), torch.zeros(2, dtype=torch.int64)
+        generator, discriminator = networks(config, 128, 18)
+        assert discriminator(generator(mix, *shared), mix, shared[1]).shape == (2,)
+    print(f"{path.name}: generator {millions[0]:.1f} M, discriminator {millions[1]:.1f} M")
+    wanted = {"demo": (0.65, 0.57), "liveband-90m": (92.9, 91.0)}.get(path.stem, (44.5, 45.6))
+    assert millions == pytest.approx(wanted, rel=0.01)
+
+
+def test_liveband_is_the_defaults_and_its_variants_change_one_thing_each() -> None:
+    assert len(OURS) == 6
+    found = {path.stem: difference(Config(), load(path), ignore=("loop.steps",)) for path in OURS[1:]}
+    assert found.pop("liveband-90m")
+    assert found == {
+        "liveband": [],
+        "liveband-bidirectional": ["generator.causal is True there and False here"],
+        "liveband-fixed-gamma": ["adagp.step is 0.001 there and 0.0 here"],
+        "liveband-no-sink": ["generator.sink is True there and False here"],
+    }
+
+
+def test_a_config_changes_its_base(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_text("seed: 5\ngenerator: {width: 64, blocks: 2}\nloop: {steps: 9}")
+    config = load(written(tmp_path, "base: b.yaml\ngenerator: {blocks: 3}\nadagp: {step: 0.0}"), ("loop.steps=7",))
+    assert (config.seed, config.generator.width, config.generator.blocks) == (5, 64, 3)
+    assert (config.adagp.step, config.loop.steps) == (0.0, 7)
 
 
 def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path: Path) -> None:
@@ -53,6 +86,14 @@ def test_overrides_win_and_leave_their_neighbours(tmp_path: Path) -> None:
         ("loop: {keep_every: 1500}", (), r"loop\.keep_every is 1500; .* multiple of loop\.checkpoint_every = 1000"),
         ("loop: {precision: half}", (), r"loop\.precision is 'half': .*'auto', 'float32' or 'bfloat16'"),
         ("generator: 3", (), r"generator is 3: .*"),
+        ("base: none.yaml", (), r"none\.yaml is not a file"),
+        ("base: c.yaml", (), r"has a base with a base; name the latter"),
+        (
+            "batches: {conditions: a.parquet}",
+            (),
+            r"condition_dim 0; give both, a file and how long its vectors are, or",
+        ),
+        ("batches: {cache_gb: 0.0}", (), r"batches\.cache_gb is 0\.0: .*greater than 0"),
         ("[1, 2]", (), r"holds a list; it must hold sections"),
         ("a: [", (), r"is not YAML"),
         ("", ("loop.steps",), r"--set 'loop\.steps' is not of the form a\.b=value"),

@@ -34,6 +34,22 @@ def test_one_logit_a_crop_that_depends_on_all_it_is_given() -> None:
     assert (discriminator(accompaniment, mix, torch.tensor([1, 2, 0])) != logits).all()
 
 
+def test_a_vector_beside_the_class_counts_and_none_is_the_null_vector() -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(SETTINGS, DIM, 3, FRAMES, vector_dim=7)
+    for parameter in discriminator.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    accompaniment, mix = torch.randn(2, 2, FRAMES, DIM)
+    instrument, vector = torch.tensor([0, 3]), torch.randn(2, 7)
+    given, null = (discriminator(accompaniment, mix, instrument, each) for each in (vector, None))
+    assert (given != null).all()
+    vector[1] = torch.nan
+    half = discriminator(accompaniment, mix, instrument, vector)
+    torch.testing.assert_close(half, torch.stack([given[0], null[1]]))
+    half.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in discriminator.parameters())
+
+
 def test_crops_of_a_batch_do_not_meet() -> None:
     discriminator = stirred()
     accompaniment, mix = torch.randn(2, 3, FRAMES, DIM)

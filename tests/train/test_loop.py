@@ -1,15 +1,20 @@
 import json
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
 import yaml
 from torch import Tensor
 
+from shards import write_index, write_shard
+from shards.index import HEADER
+from shards.remote import Remote
 from tests.train.made import CLASSES, DIM, example, identity_json, small, songs, write
 from train import checkpoint, game, loop
 from train.batches import Batch
@@ -146,6 +151,52 @@ def test_before_the_first_checkpoint_there_is_none_to_name(tmp_path: Path) -> No
     wild = small(optimiser={"learning_rate": 1e30}, loop={"steps": 50, "checkpoint_every": 50})
     with pytest.raises(DivergedError, match=r"there is no checkpoint yet\. Start another run with a lower"):
         fit(wild, songs(tmp_path / "out"), tmp_path / "run")
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str]]]:
+    """The address of six songs in a shard each, and what is fetched from there into a cache of its own."""
+    folder, names = tmp_path / "out" / "generations" / "p0-c0", [f"train-{number:06d}.tar" for number in range(6)]
+    write(tmp_path / "out", [example("other", split="test")])
+    index = json.loads((folder / "dataset.json").read_text())
+    for name in names:
+        write_shard(folder / name, [example(f"song{name[6:12]}", members=((0, 1), (1, 2), (0, 2)))], {})
+    header = {key: index[key] for key in (*HEADER, "pairs")}
+    write_index(folder, header, {"train": names, "test": ["test-000000.tar"]})
+    memory, fetched, fill = fsspec.filesystem("memory"), [], Remote._fill
+    memory.put(str(tmp_path / "out"), "/songs", recursive=True)
+    monkeypatch.setenv("GREENROOM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        Remote, "_fill", lambda self, listed, *rest: (fetched.append(listed.name), fill(self, listed, *rest))[1]
+    )
+    yield "memory://songs", fetched
+    memory.rm("/songs", recursive=True)
+
+
+def test_a_remote_datasets_shards_are_told_and_fetched_once(remote: tuple[str, list[str]], tmp_path: Path) -> None:
+    (data, fetched), said = remote, []
+    assert fit(small(), data, tmp_path / "run", say=said.append) == 4
+    gb = sum(path.stat().st_size for path in tmp_path.glob("out/generations/p0-c0/train-*.tar")) / 1e9
+    first = (
+        f"the train split's {gb:.3g} GB of shards are fetched first, for where they sound; but for those in the cach"
+    )
+    assert said[0].startswith(first) and "parameters: generator" in said[1]
+    assert fetched == [f"train-{number:06d}.tar" for number in range(6)]
+    fit(small(), tmp_path / "out", tmp_path / "local")
+    assert rows(tmp_path / "run")[-1]["loss_g"] == rows(tmp_path / "local")[-1]["loss_g"]
+
+
+def test_a_cache_that_is_too_small_is_told_and_kept_to(remote: tuple[str, list[str]], tmp_path: Path) -> None:
+    (data, fetched), said = remote, []
+    shard = max(path.stat().st_size for path in tmp_path.glob("out/generations/p0-c0/*.tar"))
+    settings = {"batches": {"cache_gb": 4 * shard / 1e9}, "loop": {"steps": 30}}
+    assert fit(small(**settings), data, tmp_path / "run", say=said.append) == 30
+    assert "and again while training: batches.cache_gb is " in said[0]
+    assert fetched[:6] == [f"train-{number:06d}.tar" for number in range(6)] and len(fetched) > 6
+    assert checkpoint.load(tmp_path / "run").loader["order"].startswith("windows of 1 of 6 shards")
+    assert sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*") if path.is_file()) <= 4 * shard
+    with pytest.raises(RunError, match=r"run of another config: batches\.cache_gb is"):
+        fit(small(loop={"steps": 31}), data, tmp_path / "run")
 
 
 def test_too_few_pairs_are_told(tmp_path: Path) -> None:
