@@ -67,7 +67,7 @@ def test_training_lowers_the_loss_and_leaves_loadable_weights(corpus: Path, tmp_
     """On the same crops, others than those of training."""
     audio = torch.cat(list(batches(find_songs(corpus, RATE), recipe(seed=5), 6 * 4096, range(12))))
     losses = []
-    for name, steps, rate in (("start", 1, 1e-9), ("end", 30, 3e-3)):
+    for name, steps, rate in (("start", 1, 1e-9), ("end", 100, 2e-3)):
         changes = {"steps": steps, "learning_rate": rate, "warmup_steps": 1, "ema": 0.5}
         assert fit_codec(recipe(**changes), corpus, tmp_path / name, WIDER) == steps
         codec = load_codec(f"causal={tmp_path / name}/causal.safetensors")
@@ -75,7 +75,7 @@ def test_training_lowers_the_loss_and_leaves_loadable_weights(corpus: Path, tmp_
         losses.append(float(codec_loss(codec, audio, recipe())[0]))
     assert losses[1] < 0.95 * losses[0]
     rows = [json.loads(line) for line in (tmp_path / "end" / "metrics.jsonl").read_text().splitlines()]
-    assert len(rows) == 30 and set(rows[0]) == {"step", "s", "loss", "mel", "fine_mel", "waveform"}
+    assert len(rows) == 100 and set(rows[0]) == {"step", "s", "loss", "mel", "fine_mel", "waveform"}
     assert codec.identity.dim == 36
 
 
