@@ -22,7 +22,7 @@ def draw_spectrograms(codec: CausalCodec, corpora: list[Corpus], path: Path, cli
 
     rate = codec.config.sample_rate
     shown = corpora[:clips]
-    figure = Figure(figsize=(4 * len(shown), 5), dpi=70, layout="constrained")
+    figure = Figure(figsize=(4 * len(shown), 5), dpi=64, layout="constrained")
     axes = figure.subplots(2, len(shown), squeeze=False, sharex=True, sharey=True)
     for column, corpus in enumerate(shown):
         clip = corpus.clips[0].audio
