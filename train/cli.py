@@ -86,14 +86,15 @@ def play(run: Path, mix: Path, instrument: str, out: Path, seed: int, spec: str)
     "--data", type=click.Path(path_type=Path), required=True, help="Songs in Slakh2100's layout, at 44.1 kHz."
 )
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder for weights and curves.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @told_in_one_line
-def codec(config: Path, data: Path, run: Path) -> None:
+def codec(config: Path, data: Path, run: Path, device: str) -> None:
     """Train the causal codec as the YAML file CONFIG says; the same --run again goes on where it stopped."""
     from train.codec.fit import fit_codec
     from train.codec.recipe import read_recipe
 
     recipe = read_recipe(config)
-    finished = fit_codec(recipe, data, run)
+    finished = fit_codec(recipe, data, run, device)
     if finished < recipe.steps:
         click.echo(f"stopped at step {finished} of {recipe.steps}; run the same command again to go on")
     else:

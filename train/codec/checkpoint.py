@@ -22,6 +22,7 @@ from train.errors import RunError
 
 FORMAT = 1
 FREE = ("steps", "save_every")  # settings that another start of the same run may change
+APART = ("architecture",)  # told by the codec's own settings
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def resume(run: Path, recipe: CodecRecipe, config: CausalConfig, songs: str) -> 
             raise RunError(f"{run} holds weights and no checkpoint.pt to go on from. Choose another --run.")
         return None
     saved = load(run)
-    changes = _changes(saved.recipe, recipe.model_dump(), FREE) + _changes(saved.codec, asdict(config))
+    changes = _changes(saved.recipe, recipe.model_dump(), FREE + APART) + _changes(saved.codec, asdict(config))
     if changes:
         raise RunError(f"{run} is a run of another recipe: {'; '.join(changes)}. Choose another --run.")
     if saved.songs != songs:

@@ -23,7 +23,7 @@ from train.codec.measures import log_mel_distance, low_band_error
 from train.codec.recipe import CodecRecipe
 from train.codec.songs import Song, digest_of, find_songs
 from train.curves import Curves
-from train.errors import ConfigError, DivergedError
+from train.errors import ConfigError, DivergedError, RunError
 from train.loop import stoppable
 
 # Of the distances while training: single stems fall silent, and what is below this there cannot be heard
@@ -59,10 +59,10 @@ def _with_mid_side(audio: Tensor) -> Tensor:
 class Trainer:
     """The codec, the running average of its weights, and what moves them. A step depends on these and its number."""
 
-    def __init__(self, recipe: CodecRecipe, config: CausalConfig) -> None:
+    def __init__(self, recipe: CodecRecipe, device: str = "cpu") -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe = recipe
-        self.codec = CausalCodec(config)
+        self.recipe, self.device = recipe, device
+        self.codec = CausalCodec(recipe.config).to(device)
         self.average = AveragedModel(self.codec, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=False)
         self.optimizer = torch.optim.AdamW(_groups(self.codec), lr=0, betas=(0.9, 0.99))
 
@@ -77,7 +77,7 @@ class Trainer:
         rate = _learning_rate(self.recipe, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        loss, parts = codec_loss(self.codec, audio, self.recipe)
+        loss, parts = codec_loss(self.codec, audio.to(self.device), self.recipe)
         if not torch.isfinite(loss):
             raise DivergedError(
                 f"the codec's loss is {float(loss)} at step {step}. "
@@ -91,17 +91,19 @@ class Trainer:
         return {name: float(part.detach()) for name, part in {"loss": loss, **parts}.items()}
 
 
-def fit_codec(recipe: CodecRecipe, data: Path, run: Path, config: CausalConfig | None = None) -> int:
+def fit_codec(recipe: CodecRecipe, data: Path, run: Path, device: str = "cpu") -> int:
     """Train on the songs below `data` in the folder `run`, going on from its checkpoint; the steps finished.
 
     RUN/causal.safetensors is the running average of the weights. Ctrl-C finishes the step, saves and returns.
     Raises RunError for a run of another recipe: only `steps`, and so how slowly the learning rate falls, may change.
     """
-    config = config or CausalConfig()
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RunError("--device is cuda, and torch finds no CUDA GPU here; use --device cpu")
+    config = recipe.config
     songs = find_songs(data, config.sample_rate)
     digest = digest_of(songs, data)
     saved = checkpoint.resume(run, recipe, config, digest)
-    trainer = Trainer(recipe, config)
+    trainer = Trainer(recipe, device)
     run.mkdir(parents=True, exist_ok=True)
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump()))
     if saved:
@@ -109,7 +111,7 @@ def fit_codec(recipe: CodecRecipe, data: Path, run: Path, config: CausalConfig |
     elif recipe.start:
         start_from_codec(trainer.codec, recipe.start)
     else:
-        start_from_components(trainer.codec, _first_crops(songs, recipe, config))
+        start_from_components(trainer.codec, _first_crops(songs, recipe, config).to(device))
     start, spent = (saved.step, saved.seconds) if saved else (0, 0.0)
     began, finished = time.monotonic() - spent, start
     with Curves.open(run, start, tensorboard=False) as curves:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from prep.codecs import CausalConfig
 from train.errors import ConfigError
 
 
@@ -15,6 +17,8 @@ class CodecRecipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    # where the network differs from CausalConfig's defaults, such as {decoder_width: 1280}
+    architecture: dict[str, int] = Field(default_factory=dict)
     start: str = ""  # a codec of ours whose weights to begin with (causal, causal=FILE); else principal components
     steps: int = Field(3000, gt=0)
     batch: int = Field(8, gt=0)
@@ -29,6 +33,18 @@ class CodecRecipe(BaseModel):
     components_frames: int = Field(6000, gt=0)
     save_every: int = Field(250, gt=0)
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @field_validator("architecture")
+    @classmethod
+    def _is_known(cls, given: dict[str, int]) -> dict[str, int]:
+        known = {field.name for field in fields(CausalConfig)}
+        if unknown := sorted(given.keys() - known):
+            raise ValueError(f"{unknown[0]} is not one of {', '.join(sorted(known))}")
+        return given
+
+    @property
+    def config(self) -> CausalConfig:
+        return CausalConfig(**self.architecture)
 
 
 def read_recipe(path: Path) -> CodecRecipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def recipe(**changes: float | str) -> CodecRecipe:
+def recipe(**changes: Any) -> CodecRecipe:
     return CodecRecipe(**{"steps": 4, "batch": 2, "crop_frames": 6, "components_frames": 120, **changes})  # type: ignore[arg-type]
 
 
@@ -68,8 +69,14 @@ def test_training_lowers_the_loss_and_leaves_loadable_weights(corpus: Path, tmp_
     audio = torch.cat(list(batches(find_songs(corpus, RATE), recipe(seed=5), 6 * 4096, range(12))))
     losses = []
     for name, steps, rate in (("start", 1, 1e-9), ("end", 100, 2e-3)):
-        changes = {"steps": steps, "learning_rate": rate, "warmup_steps": 1, "ema": 0.5}
-        assert fit_codec(recipe(**changes), corpus, tmp_path / name, WIDER) == steps
+        changes: dict[str, Any] = {
+            "architecture": dataclasses.asdict(WIDER),
+            "steps": steps,
+            "learning_rate": rate,
+            "warmup_steps": 1,
+            "ema": 0.5,
+        }
+        assert fit_codec(recipe(**changes), corpus, tmp_path / name) == steps
         codec = load_codec(f"causal={tmp_path / name}/causal.safetensors")
         torch.manual_seed(0)
         losses.append(float(codec_loss(codec, audio, recipe())[0]))
@@ -80,13 +87,14 @@ def test_training_lowers_the_loss_and_leaves_loadable_weights(corpus: Path, tmp_
 
 
 def test_it_starts_from_weights_that_are_there(corpus: Path, tmp_path: Path) -> None:
-    fit_codec(recipe(steps=3), corpus, tmp_path / "first", SMALL)
+    fit_codec(recipe(steps=3, architecture=dataclasses.asdict(SMALL)), corpus, tmp_path / "first")
     spec = f"causal={tmp_path / 'first' / 'causal.safetensors'}"
-    fit_codec(recipe(start=spec, steps=1, learning_rate=1e-12), corpus, tmp_path / "second", SMALL)
+    again = recipe(start=spec, steps=1, learning_rate=1e-12, architecture=dataclasses.asdict(SMALL))
+    fit_codec(again, corpus, tmp_path / "second")
     first, second = load_codec(spec), load_codec(f"causal={tmp_path / 'second' / 'causal.safetensors'}")
     torch.testing.assert_close(second.state_dict(), first.state_dict(), atol=1e-6, rtol=0)
     with pytest.raises(ConfigError, match=r"start: causal=.* is of another architecture .* Leave start out"):
-        fit_codec(recipe(start=spec), corpus, tmp_path / "third", WIDER)
+        fit_codec(recipe(start=spec, architecture=dataclasses.asdict(WIDER)), corpus, tmp_path / "third")
 
 
 def test_crops_are_a_function_of_seed_and_number(corpus: Path) -> None:
@@ -105,6 +113,12 @@ def test_an_error_while_drawing_reaches_the_trainer(corpus: Path) -> None:
         list(batches(songs, recipe(), 4096, range(2)))
 
 
+def test_the_recipe_for_a_gpu_has_ten_times_the_parameters() -> None:
+    large = read_recipe(Path(__file__).parents[3] / "configs" / "codec-73m.yaml").config
+    small, ten = (sum(p.numel() for p in CausalCodec(c).parameters()) for c in (CodecRecipe().config, large))
+    assert 9.5 < ten / small < 10.5
+
+
 def test_what_is_wrong_is_told(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainError, match=r"no mix.flac below .*prep compose"):
         find_songs(tmp_path, RATE)
@@ -112,8 +126,16 @@ def test_what_is_wrong_is_told(corpus: Path, tmp_path: Path) -> None:
         find_songs(corpus, 48000)
     with pytest.raises(TrainError, match=r"none.yaml does not exist"):
         read_recipe(tmp_path / "none.yaml")
-    for text, message in (("step: 3", "step: .*Settings: start, steps"), ("batch: 0", "batch: "), ("[", "bad.yaml")):
+    for text, message in (
+        ("step: 3", "step: .*Settings: architecture, start, steps"),
+        ("batch: 0", "batch: "),
+        ("architecture: {width: 3}", "architecture: .*width is not one of"),
+        ("[", "bad.yaml"),
+    ):
         (tmp_path / "bad.yaml").write_text(text)
         with pytest.raises(TrainError, match=message):
             read_recipe(tmp_path / "bad.yaml")
+    if not torch.cuda.is_available():
+        with pytest.raises(TrainError, match="finds no CUDA GPU here"):
+            fit_codec(recipe(), corpus, tmp_path / "run", "cuda")
     assert read_recipe(Path(__file__).parents[3] / "configs" / "codec.yaml") == CodecRecipe()

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,23 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def recipe(**changes: float) -> CodecRecipe:
-    values = {"steps": 6, "batch": 2, "crop_frames": 4, "components_frames": 60, "save_every": 2, "warmup_steps": 2}
+def recipe(**changes: Any) -> CodecRecipe:
+    values = {
+        "architecture": asdict(SMALL),
+        "steps": 6,
+        "batch": 2,
+        "crop_frames": 4,
+        "components_frames": 60,
+        "save_every": 2,
+        "warmup_steps": 2,
+    }
     return CodecRecipe(**{**values, **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole")
-    assert fit_codec(recipe(), corpus, run, SMALL) == 6
+    assert fit_codec(recipe(), corpus, run) == 6
     return run
 
 
@@ -89,11 +98,11 @@ def test_a_killed_run_goes_on_bit_for_bit(
 ) -> None:
     dies_at(3)
     with pytest.raises(MemoryError):
-        fit_codec(recipe(), corpus, tmp_path, SMALL)
+        fit_codec(recipe(), corpus, tmp_path)
     assert len(rows(tmp_path)) == 3 and load(tmp_path).step == 2  # a step beyond the checkpoint is dropped
     monkeypatch.undo()
     torch.manual_seed(99)
-    assert fit_codec(recipe(), corpus, tmp_path, SMALL) == 6
+    assert fit_codec(recipe(), corpus, tmp_path) == 6
     assert without_time(tmp_path) == without_time(whole)
     assert [row["step"] for row in rows(whole)] == [1, 2, 3, 4, 5, 6]
     seconds = [row["s"] for row in rows(tmp_path)]
@@ -107,9 +116,9 @@ def test_a_killed_run_goes_on_bit_for_bit(
 
 def test_ctrl_c_finishes_the_step_and_saves(corpus: Path, whole: Path, tmp_path: Path, dies_at: Any) -> None:
     dies_at(2, signalled=True)
-    assert fit_codec(recipe(), corpus, tmp_path, SMALL) == 3
+    assert fit_codec(recipe(), corpus, tmp_path) == 3
     assert load(tmp_path).step == 3 and (tmp_path / "causal.safetensors").is_file()
-    assert fit_codec(recipe(), corpus, tmp_path, SMALL) == 6
+    assert fit_codec(recipe(), corpus, tmp_path) == 6
     assert without_time(tmp_path) == without_time(whole)
 
 
@@ -119,8 +128,8 @@ def test_steps_may_be_raised_and_the_rate_follows(
     asked: list[int] = []
     rate = fit._learning_rate
     monkeypatch.setattr(fit, "_learning_rate", lambda r, step: asked.append(r.steps) or rate(r, step))
-    fit_codec(recipe(steps=3), corpus, tmp_path, SMALL)
-    assert fit_codec(recipe(steps=5, save_every=50), corpus, tmp_path, SMALL) == 5
+    fit_codec(recipe(steps=3), corpus, tmp_path)
+    assert fit_codec(recipe(steps=5, save_every=50), corpus, tmp_path) == 5
     assert asked == [3] * 3 + [5] * 2
     assert load(tmp_path).step == 5 and load(tmp_path).recipe["steps"] == 5
     assert len(rows(tmp_path)) == 5
@@ -130,31 +139,31 @@ def test_steps_may_be_raised_and_the_rate_follows(
 def test_a_finished_run_stays_as_it_is(corpus: Path, whole: Path) -> None:
     before = (whole / "metrics.jsonl").read_text()
     (whole / "causal.safetensors").unlink()  # only what is lost comes back
-    assert fit_codec(recipe(), corpus, whole, SMALL) == 6
+    assert fit_codec(recipe(), corpus, whole) == 6
     assert (whole / "metrics.jsonl").read_text() == before and (whole / "causal.safetensors").is_file()
 
 
 def test_another_run_is_refused(corpus: Path, whole: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"latent_noise is 0.05 there and 0.1 here. Choose another --run"):
-        fit_codec(recipe(latent_noise=0.1), corpus, whole, SMALL)
+        fit_codec(recipe(latent_noise=0.1), corpus, whole)
     with pytest.raises(RunError, match=r"seed is 0 there and 1 here; wave_dim is"):
-        fit_codec(recipe(seed=1), corpus, whole)
+        fit_codec(recipe(seed=1, architecture={}), corpus, whole)
     other = tmp_path / "Track0"
     other.mkdir()
     sf.write(other / "mix.flac", np.zeros((RATE, 2)), RATE)
     with pytest.raises(RunError, match="other songs"):
-        fit_codec(recipe(), tmp_path, whole, SMALL)
+        fit_codec(recipe(), tmp_path, whole)
 
 
 def test_what_cannot_be_gone_on_from_is_told(corpus: Path, whole: Path, tmp_path: Path) -> None:
     cut = (whole / "checkpoint.pt").read_bytes()[:1000]
     (tmp_path / "checkpoint.pt").write_bytes(cut)
     with pytest.raises(RunError, match=r"checkpoint.pt cannot be read"):
-        fit_codec(recipe(), corpus, tmp_path, SMALL)
+        fit_codec(recipe(), corpus, tmp_path)
     torch.save({"format": 0}, tmp_path / "checkpoint.pt")
     with pytest.raises(RunError, match="another format"):
-        fit_codec(recipe(), corpus, tmp_path, SMALL)
+        fit_codec(recipe(), corpus, tmp_path)
     (tmp_path / "checkpoint.pt").unlink()
     (tmp_path / "causal.safetensors").write_bytes(b"weights")
     with pytest.raises(RunError, match=r"weights and no checkpoint.pt"):
-        fit_codec(recipe(), corpus, tmp_path, SMALL)
+        fit_codec(recipe(), corpus, tmp_path)
