@@ -126,6 +126,27 @@ def _play_live(player: Player, seed: int, given: dict[str, Any]) -> None:
 
 
 @main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--data", required=True, help="The dataset that RUN was trained on, or another of its codec.")
+@click.option("--split", default="validation", show_default=True)
+@click.option("--seconds", type=click.FloatRange(2), default=20.0, show_default=True, help="Of each pair.")
+@click.option("--pairs", type=click.IntRange(2), default=64, show_default=True, help="At most so many, drawn.")
+@click.option("--seed", default=0, show_default=True, help="Draws pairs, shuffled mixes and noise.")
+@click.option("--codec", "spec", default="causal", show_default=True, help="causal, or causal=FILE.safetensors.")
+@told_in_one_line
+def evaluate(run: Path, data: str, split: str, seconds: float, pairs: int, seed: int, spec: str) -> None:
+    """Whether what RUN's model plays goes with the mix that it hears: better than what it plays to another song's?"""
+    import shards
+    from prep.codecs import load_codec
+    from train.checkpoint import load
+    from train.evaluate import evaluate as measure
+
+    checkpoint, dataset = load(run), shards.open(data)
+    scores = measure(checkpoint, dataset, load_codec(spec), split, seconds, pairs, seed)
+    click.echo(f"{run} after {checkpoint.step} steps, on the {split} split, {seconds:g} s a pair\n{scores.table()}")
+
+
+@main.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option(
     "--data", type=click.Path(path_type=Path), required=True, help="Songs in Slakh2100's layout, at 44.1 kHz."

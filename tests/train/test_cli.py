@@ -7,7 +7,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 import prep.codecs
-from tests.train.made import RATE, LinearCodec, settings, small, songs
+from tests.train.made import RATE, LinearCodec, example, settings, small, songs, write
 from tests.train.test_device import Fake
 from tests.train.test_live import tune
 from train.cli import main
@@ -45,6 +45,17 @@ def test_fit_again_goes_on_and_says_when_it_is_finished(run: Path, tmp_path: Pat
     assert "is finished: 4 steps" in train(*again).output
     result = train(*again, "--set", "loop.steps=5")
     assert "going on from step 4" in result.output and result.exit_code == 0
+
+
+def test_evaluate_prints_the_table_and_says_which_split_is_missing(run: Path, tmp_path: Path) -> None:
+    songs = [example(f"v{n}", members=((0, 1), (1, 2), (0, 2)), split="validation") for n in range(2)]
+    result = train("evaluate", run, "--data", write(tmp_path / "held", songs), "--seconds", 2, "--pairs", 4)
+    assert result.exit_code == 0, result.output
+    first, *table = result.output.splitlines()
+    assert first == f"{run} after 4 steps, on the validation split, 2 s a pair"
+    assert len(table) == 8 and table[3].startswith("played to its mix")
+    missing = train("evaluate", run, "--data", tmp_path / "out", "--seconds", 2)
+    assert "the dataset has no validation split (it has train)" in one_line(missing)
 
 
 def one_line(result: Result) -> str:
