@@ -17,13 +17,13 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from prep.codecs import Codec, CodecIdentity, State
 from train.batches import Scale
 from train.checkpoint import Checkpoint, check_codec
 from train.errors import RunError
-from train.generator import Generator, GeneratorState
+from train.generator import AdaLN, Generator, GeneratorState
 from train.sound import Audio
 
 RELEASE_DB_S = 6.0  # how fast the limiter lets go
@@ -58,7 +58,7 @@ class Player:
         check_codec(checkpoint, identity.to_json(), "the player")
         number = find_instrument(instrument, checkpoint.classes)
         scales, ahead = (checkpoint.mix_scale, checkpoint.target_scale), checkpoint.config.batches.anticipation_frames
-        return cls(codec, identity, checkpoint.player(), *scales, number, ahead)
+        return cls(codec, identity, settle(checkpoint.player()), *scales, number, ahead)
 
     def start(self) -> PlayerState:
         return PlayerState(self.codec.encode_state(1), self.generator.init_state(1), self.codec.decode_state(1), 1.0)
@@ -77,6 +77,28 @@ class Player:
         audio, gain = limit(audio, state.gain, self.identity.sample_rate)
         clock.append(time.perf_counter())
         return audio, PlayerState(encoder, generator, decoder, gain), tuple(np.diff(clock).tolist())
+
+
+class Again(nn.Module):
+    """A layer that is asked only when its input changed."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.last: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.last is None or not torch.equal(self.last[0], x):
+            self.last = x, self.layer(x)
+        return self.last[1]
+
+
+def settle(generator: Generator) -> Generator:
+    """In place, for one performance after another: the instrument stays, and with it what every AdaLN makes of it,
+    which takes a sixth of all weights. The numbers are the same."""
+    for norm in [module for module in generator.modules() if isinstance(module, AdaLN)]:
+        norm.scale = Again(norm.scale)  # type: ignore[assignment]
+    return generator
 
 
 def limit(audio: Tensor, gain: float, rate: int) -> tuple[Tensor, float]:

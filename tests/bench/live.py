@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from train import config
 from train.batches import Scale
 from train.files import measure
 from train.generator import Generator
-from train.live import Latency, Performance, Player
+from train.live import Latency, Performance, Player, settle
 
 # width, blocks, heads: so many million parameters
 SIZES = {"1": (128, 3, 4), "45": (512, 14, 4), "90": (640, 18, 5)}
@@ -72,15 +73,20 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     codec = load_codec()
     network, nothing = generator(chosen.parameters, codec.identity.dim), Scale(torch.tensor(0.0), torch.tensor(1.0))
-    player = Player(codec, codec.identity, network, nothing, nothing, instrument=0, anticipation_frames=1)
+    player = Player(codec, codec.identity, settle(network), nothing, nothing, instrument=0, anticipation_frames=1)
     with tempfile.TemporaryDirectory() as folder:
         mix = Path(folder) / "mix.wav"
         write_mix(mix, chosen.minutes)
-        performance = Performance(player)
+        performance, began = Performance(player), time.process_time()
         resident = list(perform(performance, mix, Path(folder) / "out.wav"))
+    cpu_s = time.process_time() - began
     latency, count = performance.latency, sum(parameter.numel() for parameter in network.parameters())
     print(f"generator {count / 1e6:.1f} M parameters, {chosen.threads} threads, {chosen.minutes:g} minutes of music")
     print(latency.table())
+    print(
+        f"{1000 * cpu_s / len(latency.seconds):.1f} ms of processor time a frame, all in: beside other work, "
+        "the better figure"
+    )
     a_minute = round(SECONDS / latency.hop_s)
     for name, part, held in (
         ("first", latency.seconds[:a_minute], resident[0]),

@@ -10,7 +10,7 @@ from train.batches import Scale
 from train.checkpoint import Checkpoint
 from train.errors import RunError
 from train.game import Game
-from train.live import ATTACK, Latency, Performance, Player, limit, untaught
+from train.live import ATTACK, Latency, Performance, Player, limit, settle, untaught
 
 CODEC = LinearCodec()
 
@@ -105,6 +105,17 @@ def test_a_gain_is_the_mix_played_louder() -> None:
 @pytest.mark.parametrize("gain", [0.0, 1e-6, 100.0])
 def test_any_level_can_be_played_along_with(gain: float) -> None:
     assert np.isfinite(perform(trained(), gain * tune())[0]).all()
+
+
+def test_a_settled_generator_gives_the_same_numbers_for_every_instrument_in_turn() -> None:
+    plain, settled = trained().player(), settle(trained().player())
+    rng = torch.Generator().manual_seed(0)
+    mix, noise = torch.randn(1, 5, DIM, generator=rng), torch.randn(1, 5, 3, generator=rng)
+    played = []
+    for instrument in (0, 0, 1, 0):
+        played.append(settled(mix, noise, torch.tensor([instrument])))
+        assert torch.equal(played[-1], plain(mix, noise, torch.tensor([instrument])))
+    assert not torch.equal(played[1], played[2])
 
 
 def test_a_mix_shorter_than_a_hop_is_one() -> None:
