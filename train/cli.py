@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
+
+if TYPE_CHECKING:
+    from train.live import Player
 
 P = ParamSpec("P")
 
@@ -58,26 +61,89 @@ def fit(config: Path, data: str, run: Path, overrides: tuple[str, ...], device: 
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--mix", type=click.Path(path_type=Path), required=True, help="What to play along with: WAV or FLAC.")
+@click.option("--mix", type=click.Path(path_type=Path), help="What to play along with: WAV or FLAC.")
+@click.option("--out", type=click.Path(path_type=Path), help="The accompaniment alone: a 16-bit WAV.")
+@click.option("--live", is_flag=True, help="Play along with an audio device instead, until Ctrl-C.")
 @click.option("--instrument", required=True, help="A class of the training data, such as Bass.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The accompaniment alone: a 16-bit WAV.")
 @click.option("--seed", default=0, show_default=True, help="Another seed plays another take.")
 @click.option("--codec", "spec", default="causal", show_default=True, help="causal, or causal=FILE.safetensors.")
+@click.option(
+    "--input-lufs",
+    type=click.FloatRange(-60, 0),
+    help="How loud the input is; it is heard at -18 LUFS. [default: a file is measured, --live taken as it comes]",
+)
+@click.option("--calibrate", type=click.FloatRange(1, 600), metavar="S", help="With --live: measure it for S seconds.")
+@click.option("--device-in", help="With --live: a part of the name, or the number. [default: the system's]")
+@click.option("--device-out", help="The same for what is played.")
+@click.option(
+    "--budget-ms", type=click.FloatRange(0, 1000), help="With --live: time for an answer. [default: one frame]"
+)
 @told_in_one_line
-def play(run: Path, mix: Path, instrument: str, out: Path, seed: int, spec: str) -> None:
+def play(run: Path, live: bool, instrument: str, seed: int, spec: str, **given: Any) -> None:
     """Accompany a mix with the model in RUN, frame by frame as if live. RUN may be one of its kept checkpoints."""
     from prep.codecs import load_codec
-    from train import live
     from train.checkpoint import load
+    from train.live import Player, find_instrument, untaught
 
+    _agree(live, given)
     checkpoint = load(run)
-    live.find_instrument(instrument, checkpoint.classes)
-    audio, rate = live.read_mix(mix)
-    performance = live.play(load_codec(spec), checkpoint, audio, rate, instrument, seed)
-    attenuated = live.write_wav(out, performance.audio, performance.rate)
-    for line in (*performance.notes, attenuated, performance.latency.table(), str(out)):
-        if line:
-            click.echo(line)
+    find_instrument(instrument, checkpoint.classes)  # before the codec, which takes a while
+    player = Player.of(load_codec(spec), checkpoint, instrument)
+    for line in untaught(player, checkpoint):
+        click.echo(line)
+    (_play_live if live else _play_file)(player, seed, given)
+
+
+def _agree(live: bool, given: dict[str, Any]) -> None:
+    """Raises UsageError for options of which one is missing, or means nothing."""
+    files, device = ("mix", "out"), ("calibrate", "device_in", "device_out", "budget_ms")
+    for name in device if not live else files:
+        if given[name] is not None:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} {'goes with' if not live else 'does not go with'} --live."
+            )
+    for name in () if live else files:
+        if given[name] is None:
+            raise click.UsageError(f"Give --{name}, or --live to play with an audio device.")
+    if given["calibrate"] and given["input_lufs"] is not None:
+        raise click.UsageError("--calibrate measures what --input-lufs says; give one of them.")
+
+
+def _play_file(player: Player, seed: int, given: dict[str, Any]) -> None:
+    from train import files
+
+    performance, notes = files.play(player, given["mix"], given["out"], seed, given["input_lufs"])
+    click.echo("\n".join([*notes, performance.latency.table(), str(given["out"])]))
+
+
+def _play_live(player: Player, seed: int, given: dict[str, Any]) -> None:
+    from train import device
+
+    chosen = [int(name) if name and name.isdecimal() else name for name in (given["device_in"], given["device_out"])]
+    level = device.Level(given["input_lufs"], given["calibrate"] or 0.0)
+    budget_s = 1 / player.identity.frame_rate if given["budget_ms"] is None else given["budget_ms"] / 1000
+    device.play(player, (chosen[0], chosen[1]), level, budget_s, seed, click.echo)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--data", required=True, help="The dataset that RUN was trained on, or another of its codec.")
+@click.option("--split", default="validation", show_default=True)
+@click.option("--seconds", type=click.FloatRange(2), default=20.0, show_default=True, help="Of each pair.")
+@click.option("--pairs", type=click.IntRange(2), default=64, show_default=True, help="At most so many, drawn.")
+@click.option("--seed", default=0, show_default=True, help="Draws pairs, shuffled mixes and noise.")
+@click.option("--codec", "spec", default="causal", show_default=True, help="causal, or causal=FILE.safetensors.")
+@told_in_one_line
+def evaluate(run: Path, data: str, split: str, seconds: float, pairs: int, seed: int, spec: str) -> None:
+    """Whether what RUN's model plays goes with the mix that it hears: better than what it plays to another song's?"""
+    import shards
+    from prep.codecs import load_codec
+    from train.checkpoint import load
+    from train.evaluate import evaluate as measure
+
+    checkpoint, dataset = load(run), shards.open(data)
+    scores = measure(checkpoint, dataset, load_codec(spec), split, seconds, pairs, seed)
+    click.echo(f"{run} after {checkpoint.step} steps, on the {split} split, {seconds:g} s a pair\n{scores.table()}")
 
 
 @main.command()

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -39,6 +42,16 @@ class Curves:
         if self.board:
             for name, value in row.items():
                 self.board.add_scalar(name, value, step)
+
+    def show(
+        self, name: str, step: int, sounds: dict[str, NDArray[np.float32]], rate: int, image: NDArray[np.uint8]
+    ) -> None:
+        """Audio (channels, samples) and pixels (height, width, 3), in TensorBoard if that is wanted."""
+        if not self.board:
+            return
+        for part, sound in sounds.items():
+            self.board.add_audio(f"{name}/{part}", np.clip(sound.mean(axis=0), -1, 1), step, rate)
+        self.board.add_image(name, image, step, dataformats="HWC")
 
 
 def _board(folder: Path, step: int) -> SummaryWriter:

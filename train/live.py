@@ -1,32 +1,34 @@
 """Plays along with a mix, frame by frame, as on stage: encode a hop, let the generator answer, decode the answer.
 
-What is generated at hop t sounds at hop t + anticipation; until the first such hop the player is silent, and what would
-sound after the mix's end is not heard. Audio is float32 (channels, samples).
+What is generated at hop t is meant for hop t + anticipation; until the first such hop the player is silent, and what
+would sound after the mix's end is not heard. Audio is float32 (channels, samples).
 """
 
 from __future__ import annotations
 
 import difflib
 import time
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain
+from typing import Self
 
 import numpy as np
-import soundfile
-import soxr
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from prep.codecs import Codec, CodecIdentity, State
 from train.batches import Scale
 from train.checkpoint import Checkpoint, check_codec
-from train.errors import AudioError, RunError
-from train.generator import Generator, GeneratorState
+from train.errors import RunError
+from train.generator import AdaLN, Generator, GeneratorState
+from train.sound import Audio
 
-Audio = NDArray[np.float32]
 RELEASE_DB_S = 6.0  # how fast the limiter lets go
 ATTACK = 256  # samples over which its gain moves, so that it does not click
+PARTS = ("encode", "generate", "decode")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,16 @@ class Player:
     mix_scale: Scale
     target_scale: Scale
     instrument: int
+    anticipation_frames: int
+
+    @classmethod
+    def of(cls, codec: Codec, checkpoint: Checkpoint, instrument: str) -> Self:
+        """Raises RunError for an instrument or a codec that the checkpoint does not know."""
+        identity = codec.identity
+        check_codec(checkpoint, identity.to_json(), "the player")
+        number = find_instrument(instrument, checkpoint.classes)
+        scales, ahead = (checkpoint.mix_scale, checkpoint.target_scale), checkpoint.config.batches.anticipation_frames
+        return cls(codec, identity, settle(checkpoint.player()), *scales, number, ahead)
 
     def start(self) -> PlayerState:
         return PlayerState(self.codec.encode_state(1), self.generator.init_state(1), self.codec.decode_state(1), 1.0)
@@ -65,6 +77,28 @@ class Player:
         audio, gain = limit(audio, state.gain, self.identity.sample_rate)
         clock.append(time.perf_counter())
         return audio, PlayerState(encoder, generator, decoder, gain), tuple(np.diff(clock).tolist())
+
+
+class Again(nn.Module):
+    """A layer that is asked only when its input changed."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.last: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.last is None or not torch.equal(self.last[0], x):
+            self.last = x, self.layer(x)
+        return self.last[1]
+
+
+def settle(generator: Generator) -> Generator:
+    """In place, for one performance after another: the instrument stays, and with it what every AdaLN makes of it,
+    which takes a sixth of all weights. The numbers are the same."""
+    for norm in [module for module in generator.modules() if isinstance(module, AdaLN)]:
+        norm.scale = Again(norm.scale)  # type: ignore[assignment]
+    return generator
 
 
 def limit(audio: Tensor, gain: float, rate: int) -> tuple[Tensor, float]:
@@ -90,66 +124,85 @@ class Latency:
         return float(self.hop_s / self.seconds.sum(axis=1).mean())
 
     def table(self) -> str:
-        parts = {"encode": 0, "generate": 1, "decode": 2}
-        rows = {name: self.seconds[:, column] for name, column in parts.items()} | {"all": self.seconds.sum(axis=1)}
+        rows = dict(zip(PARTS, self.seconds.T, strict=True)) | {"all": self.seconds.sum(axis=1)}
         lines = [f"{'ms a frame':<12}{'mean':>8}{'median':>8}{'p99':>8}{'worst':>8}"]
         for name, row in rows.items():
             figures = (row.mean(), np.median(row), np.percentile(row, 99), row.max())
             lines.append(f"{name:<12}" + "".join(f"{1000 * float(figure):8.1f}" for figure in figures))
         keeps = f"real-time factor {self.real_time_factor:.1f} ({1000 * self.hop_s:.1f} ms a frame)"
-        late = int((rows["all"] > self.hop_s).sum())
-        return "\n".join([*lines, f"{keeps}; {late} of {len(self.seconds)} frames were late"])
+        slow = int((rows["all"] > self.hop_s).sum())
+        return "\n".join([*lines, f"{keeps}; {slow} of {len(self.seconds)} frames took longer than they sound"])
 
 
-@dataclass(frozen=True)
 class Performance:
-    """`audio` at `rate` begins and ends with the mix; `notes` say what was done to the input, a line each."""
+    """One performance under way: a mix at the codec's rate in blocks of any length in, hops of accompaniment out.
 
-    audio: Audio
-    rate: int
-    latency: Latency
-    notes: tuple[str, ...]
-
-
-def play(codec: Codec, checkpoint: Checkpoint, mix: Audio, rate: int, instrument: str, seed: int = 0) -> Performance:
-    """Accompany `mix` (channels, samples) at `rate` Hz, of any level and number of channels, with an instrument class.
-
-    The same seed plays the same. Raises AudioError for a mix that is empty or not finite, RunError for an instrument
-    or a codec that the checkpoint does not know.
+    `gain_db` brings the mix to the loudness of training's. The same seed plays the same. Memory does not grow but for
+    three numbers a hop.
     """
-    identity = codec.identity
-    check_codec(checkpoint, identity.to_json(), "the player")
-    heard, notes = _fit(mix, rate, identity)
-    number = find_instrument(instrument, checkpoint.classes)
-    if not checkpoint.targets.get(checkpoint.classes[number]):
-        learnt = ", ".join(checkpoint.targets)
-        notes.append(f"no {checkpoint.classes[number]} was among the targets in training; those were: {learnt}")
-    player = Player(codec, identity, checkpoint.player(), checkpoint.mix_scale, checkpoint.target_scale, number)
-    played, seconds, gains = _perform(player, torch.from_numpy(heard), seed)
-    if held := int((gains < 1).sum()):
-        notes.append(
-            f"the limiter held back {held} of {len(gains)} frames, by at most {-20 * np.log10(gains.min()):.1f} dB"
-        )
-    late = checkpoint.config.batches.anticipation_frames * identity.hop
-    audio = np.concatenate([np.zeros((len(played), late), np.float32), played], axis=1)[:, : heard.shape[1]]
-    latency = Latency(seconds, identity.hop / identity.sample_rate)
-    return Performance(audio, identity.sample_rate, latency, tuple(notes))
 
+    def __init__(self, player: Player, seed: int = 0, gain_db: float = 0.0) -> None:
+        self.player = player
+        self.heard = 0  # samples
+        self.gain_db = gain_db
+        self._noise = torch.Generator().manual_seed(seed)
+        self._left = np.zeros((player.identity.channels, 0), np.float32)
+        self._seconds = array("d")
+        self._held, self._lowest = 0, 1.0
+        silence = torch.zeros(1, player.identity.channels, player.identity.hop)
+        player.hop(silence, self._draw(), player.start())  # the first call of all is slow: not on stage
+        self._noise.manual_seed(seed)
+        self._state = player.start()
 
-def _perform(player: Player, heard: Tensor, seed: int) -> tuple[Audio, NDArray[np.float64], NDArray[np.float64]]:
-    """(channels, samples) -> what was played (channels, hops * hop), seconds (hops, 3), the limiter's gains (hops,)."""
-    hop, noise_dim = player.identity.hop, player.generator.config.noise_dim
-    hops = -(-heard.shape[1] // hop)
-    heard = torch.nn.functional.pad(heard, (0, hops * hop - heard.shape[1]))
-    noise = torch.randn(hops, 1, 1, noise_dim, generator=torch.Generator().manual_seed(seed))
-    player.hop(heard[None, :, :hop], noise[0], player.start())  # the first call of all is slow: not on stage
-    state, played, seconds, gains = player.start(), [], [], []
-    for number in range(hops):
-        audio, state, took = player.hop(heard[None, :, number * hop : (number + 1) * hop], noise[number], state)
-        played.append(audio[0])
-        seconds.append(took)
-        gains.append(state.gain)
-    return torch.cat(played, dim=1).numpy(), np.array(seconds), np.array(gains)
+    def hear(self, block: Audio) -> Iterator[Audio]:
+        """The next (channels, samples); an answer (channels, hop) for each hop that it completes."""
+        hop = self.player.identity.hop
+        self.heard += block.shape[1]
+        seen = np.concatenate([self._left, block], axis=1)
+        whole = seen.shape[1] // hop * hop
+        self._left = seen[:, whole:]
+        for start in range(0, whole, hop):
+            yield self._answer(seen[:, start : start + hop])
+
+    def finish(self) -> Iterator[Audio]:
+        """The answer to a last hop that was only begun, as if silence followed."""
+        if missing := -self._left.shape[1] % self.player.identity.hop:
+            self.heard -= missing
+            yield from self.hear(np.zeros((len(self._left), missing), np.float32))
+
+    def accompany(self, blocks: Iterable[Audio]) -> Iterator[Audio]:
+        """The accompaniment of a whole mix, in blocks that together begin and end with it."""
+        late = self.player.anticipation_frames * self.player.identity.hop
+        due, played = np.zeros((self.player.identity.channels, late), np.float32), 0
+        for answers in chain(map(self.hear, blocks), (self.finish(),)):  # a generator: it begins when it is its turn
+            due = np.concatenate([due, *answers], axis=1)
+            now, due = np.split(due, [self.heard - played], axis=1)
+            played += now.shape[1]
+            yield now
+
+    def _draw(self) -> Tensor:
+        return torch.randn(1, 1, self.player.generator.config.noise_dim, generator=self._noise)
+
+    def _answer(self, hop: Audio) -> Audio:
+        heard = torch.from_numpy(hop * np.float32(10 ** (self.gain_db / 20)))[None]
+        audio, self._state, took = self.player.hop(heard, self._draw(), self._state)
+        self._seconds.extend(took)
+        self._held += self._state.gain < 1
+        self._lowest = min(self._lowest, self._state.gain)
+        return np.asarray(audio[0].numpy())
+
+    @property
+    def latency(self) -> Latency:
+        identity = self.player.identity
+        return Latency(np.array(self._seconds).reshape(-1, len(PARTS)), identity.hop / identity.sample_rate)
+
+    @property
+    def notes(self) -> list[str]:
+        """What had to be done to what was played, a line each."""
+        if not self._held:
+            return []
+        hops, most = len(self._seconds) // len(PARTS), -20 * np.log10(self._lowest)
+        return [f"the limiter held back {self._held} of {hops} frames, by at most {most:.1f} dB"]
 
 
 def find_instrument(name: str, classes: tuple[str, ...]) -> int:
@@ -161,41 +214,9 @@ def find_instrument(name: str, classes: tuple[str, ...]) -> int:
     raise RunError(f"there is no instrument {name!r}; did you mean {near}? The classes are: {', '.join(classes)}")
 
 
-def _fit(mix: Audio, rate: int, wanted: CodecIdentity) -> tuple[Audio, list[str]]:
-    """The mix at the codec's rate and with its channels, and what had to be done for that."""
-    if mix.size == 0:
-        raise AudioError("the mix is empty; give one with sound in it")
-    if not np.isfinite(mix).all():
-        raise AudioError(f"the mix holds {int((~np.isfinite(mix)).sum())} samples of NaN or infinity; export it again")
-    notes = []
-    if rate != wanted.sample_rate:
-        mix = soxr.resample(mix.T, rate, wanted.sample_rate).T
-        notes.append(f"the mix was resampled from {rate} Hz to the codec's {wanted.sample_rate} Hz")
-    if len(mix) != wanted.channels:
-        notes.append(f"the mix's {len(mix)} channels were averaged to one, on all {wanted.channels} of the codec's")
-        mix = np.repeat(mix.mean(axis=0, keepdims=True), wanted.channels, axis=0)
-    return np.ascontiguousarray(mix, dtype=np.float32), notes
-
-
-def read_mix(path: Path) -> tuple[Audio, int]:
-    """A sound file as float32 (channels, samples), and its rate. Raises AudioError."""
-    if not path.is_file():
-        raise AudioError(f"{path} is not a file; give --mix a WAV or FLAC file")
-    try:
-        audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(
-            f"{path} cannot be read as audio ({error.error_string}); give --mix a WAV or FLAC file"
-        ) from None
-    return np.ascontiguousarray(audio.T), int(rate)
-
-
-def write_wav(path: Path, audio: Audio, rate: int) -> str | None:
-    """16-bit WAV of (channels, samples); over full scale it is attenuated, never clipped, and a line says so."""
-    peak = float(np.abs(audio).max(initial=0.0))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, audio.T / max(1.0, peak), rate, subtype="PCM_16", format="WAV")
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise AudioError(f"{path} cannot be written ({error}); choose another --out") from None
-    return f"{path.name} was attenuated by {20 * np.log10(peak):.1f} dB, to full scale" if peak > 1 else None
+def untaught(player: Player, checkpoint: Checkpoint) -> list[str]:
+    """A line where the instrument was never a target in training."""
+    name = checkpoint.classes[player.instrument]
+    if checkpoint.targets.get(name):
+        return []
+    return [f"no {name} was among the targets in training; those were: {', '.join(checkpoint.targets)}"]

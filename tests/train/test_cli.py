@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,9 @@ import soundfile
 from click.testing import CliRunner, Result
 
 import prep.codecs
-from tests.train.made import RATE, LinearCodec, settings, small, songs
+from tests.train.made import RATE, LinearCodec, example, settings, small, songs, write
+from tests.train.test_device import Fake
+from tests.train.test_live import tune
 from train.cli import main
 
 
@@ -44,6 +47,17 @@ def test_fit_again_goes_on_and_says_when_it_is_finished(run: Path, tmp_path: Pat
     assert "going on from step 4" in result.output and result.exit_code == 0
 
 
+def test_evaluate_prints_the_table_and_says_which_split_is_missing(run: Path, tmp_path: Path) -> None:
+    songs = [example(f"v{n}", members=((0, 1), (1, 2), (0, 2)), split="validation") for n in range(2)]
+    result = train("evaluate", run, "--data", write(tmp_path / "held", songs), "--seconds", 2, "--pairs", 4)
+    assert result.exit_code == 0, result.output
+    first, *table = result.output.splitlines()
+    assert first == f"{run} after 4 steps, on the validation split, 2 s a pair"
+    assert len(table) == 8 and table[3].startswith("played to its mix")
+    missing = train("evaluate", run, "--data", tmp_path / "out", "--seconds", 2)
+    assert "the dataset has no validation split (it has train)" in one_line(missing)
+
+
 def one_line(result: Result) -> str:
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
     assert result.output.startswith("Error: ") and result.output.count("\n") == 1
@@ -72,6 +86,28 @@ def test_what_play_is_told_wrong_is_one_line(run: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "mix.wav", np.full((9, 2), np.nan), RATE, subtype="FLOAT")
     assert "18 samples of NaN or infinity" in one_line(train("play", run, *end, "Bass"))
     assert not (tmp_path / "out.wav").exists()
+
+
+def test_play_live_ends_with_a_report(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", Fake(tune(20)))
+    result = train("play", run, "--live", "--instrument", "bass", "--input-lufs", -30, "--budget-ms", 40)
+    assert result.exit_code == 0, result.output
+    assert "heard +12.0 dB louder" in result.output and "40 ms to find it" in result.output
+    assert "underruns: " in result.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--mix", "in.wav"], "Give --out, or --live to play with an audio device."),
+        (["--live", "--out", "out.wav"], "--out does not go with --live."),
+        (["--mix", "in.wav", "--out", "out.wav", "--budget-ms", "9"], "--budget-ms goes with --live."),
+        (["--live", "--calibrate", "5", "--input-lufs", "-20"], "--calibrate measures what --input-lufs says"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(options: list[str], message: str) -> None:
+    result = train("play", "run", "--instrument", "Bass", *options)
+    assert result.exit_code == 2 and message in result.output
 
 
 def test_a_codec_that_cannot_be_had_is_one_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,16 @@
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 
 from tests.train.made import CLASSES, DIM, HOP, RATE, LinearCodec, identity_json, small
 from train.batches import Scale
 from train.checkpoint import Checkpoint
-from train.errors import AudioError, RunError
+from train.errors import RunError
 from train.game import Game
-from train.live import ATTACK, Latency, limit, play, read_mix, write_wav
+from train.live import ATTACK, Latency, Performance, Player, limit, settle, untaught
 
 CODEC = LinearCodec()
 
@@ -37,67 +35,103 @@ def tune(hops: float = 15.4, channels: int = 2, rate: int = RATE) -> np.ndarray:
     return np.stack(tones).astype(np.float32)
 
 
-@pytest.mark.parametrize("ahead", [0, 1, 3])
-def test_what_is_played_is_the_parallel_pass_anticipation_later(ahead: int) -> None:
-    checkpoint, mix = trained(ahead), tune()
-    performance = play(CODEC, checkpoint, mix, RATE, "Bass", seed=3)
+def perform(
+    checkpoint: Checkpoint, mix: np.ndarray, name: str = "Bass", seed: int = 0, gain_db: float = 0.0, block: int = RATE
+) -> tuple[np.ndarray, Performance]:
+    performance = Performance(Player.of(CODEC, checkpoint, name), seed, gain_db)
+    blocks = [mix[:, start : start + block] for start in range(0, mix.shape[1], block)]
+    return np.concatenate(list(performance.accompany(blocks)), axis=1), performance
 
+
+def parallel(checkpoint: Checkpoint, mix: np.ndarray, seed: int, ahead: int) -> np.ndarray:
+    """The same in one pass, for Bass."""
     latents = checkpoint.mix_scale.normalise(CODEC.encode(torch.from_numpy(mix)[None]))
-    noise = torch.randn(16, 1, 1, 3, generator=torch.Generator().manual_seed(3))[:, 0, 0][None]
+    drawn = torch.Generator().manual_seed(seed)
+    noise = torch.cat([torch.randn(1, 1, 3, generator=drawn) for _ in range(latents.shape[1])], dim=1)
     whole = checkpoint.player()(latents, noise, torch.tensor([1]))
     audio = CODEC.decode(checkpoint.target_scale.restore(whole))[0].numpy()
-    wanted = np.concatenate([np.zeros((2, ahead * HOP)), audio], axis=1)[:, : mix.shape[1]]
+    return np.concatenate([np.zeros((2, ahead * HOP)), audio], axis=1)[:, : mix.shape[1]]
 
-    assert performance.audio.shape == mix.shape and performance.rate == RATE and performance.notes == ()
-    assert performance.audio.dtype == np.float32
-    np.testing.assert_allclose(performance.audio, wanted, atol=1e-5)
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+@pytest.mark.parametrize("block", [100, HOP, 3 * HOP + 1])
+def test_what_is_played_is_the_parallel_pass_anticipation_later(ahead: int, block: int) -> None:
+    checkpoint, mix = trained(ahead), tune()
+    played, performance = perform(checkpoint, mix, seed=3, block=block)
+    wanted = parallel(checkpoint, mix, 3, ahead)
+    assert played.shape == mix.shape and played.dtype == np.float32 and performance.notes == []
+    np.testing.assert_allclose(played, wanted, atol=1e-5)
     assert np.abs(wanted).max() > 1e-3
+
+
+def test_nothing_is_played_before_it_can_have_been_heard() -> None:
+    """Of blocks shorter than a hop, none is answered until the hop is whole."""
+    performance, heard, played = Performance(Player.of(CODEC, trained(0), "Bass")), 0, 0
+    blocks = iter(np.array_split(tune(4), 31, axis=1))
+
+    def until_now() -> Iterator[np.ndarray]:
+        nonlocal heard
+        for block in blocks:
+            heard += block.shape[1]
+            yield block
+
+    for audio in performance.accompany(until_now()):
+        played += audio.shape[1]
+        assert played in (heard // HOP * HOP, heard)
+    assert played == heard == 4 * HOP
 
 
 @pytest.mark.parametrize("ahead", [0, 2])
 def test_another_ending_of_the_mix_leaves_what_was_played_before(ahead: int) -> None:
     mix, other = tune(), tune()
     other[:, 6 * HOP :] *= -0.3
-    one, two = (play(CODEC, trained(ahead), x, RATE, "Bass").audio for x in (mix, other))
+    one, two = (perform(trained(ahead), x)[0] for x in (mix, other))
     assert np.array_equal(one[:, : (6 + ahead) * HOP], two[:, : (6 + ahead) * HOP])
     assert not np.allclose(one[:, (6 + ahead) * HOP :], two[:, (6 + ahead) * HOP :])
 
 
 def test_seed_and_instrument_decide_the_take() -> None:
-    takes = [play(CODEC, trained(), tune(), RATE, name, seed).audio for name, seed in (("Bass", 1), ("bass", 1))]
+    takes = [perform(trained(), tune(), name, seed)[0] for name, seed in (("Bass", 1), ("bass", 1))]
     assert np.array_equal(*takes)
     for name, seed in (("Bass", 2), ("Piano", 1)):
-        assert not np.allclose(takes[0], play(CODEC, trained(), tune(), RATE, name, seed).audio)
+        assert not np.allclose(takes[0], perform(trained(), tune(), name, seed)[0])
 
 
-def test_mixes_of_another_rate_or_width_are_fitted_and_that_is_said() -> None:
-    mono = play(CODEC, trained(), tune(channels=1), RATE, "Bass")
-    assert mono.audio.shape == (2, tune().shape[1])
-    assert mono.notes == ("the mix's 1 channels were averaged to one, on all 2 of the codec's",)
-    doubled = np.repeat(tune(channels=1), 2, axis=0)
-    np.testing.assert_allclose(mono.audio, play(CODEC, trained(), doubled, RATE, "Bass").audio, atol=1e-6)
-    wide = play(CODEC, trained(), tune(channels=6, rate=22050), 22050, "Bass")
-    assert wide.audio.shape[1] == pytest.approx(tune().shape[1], abs=2)
-    assert wide.notes[0] == "the mix was resampled from 22050 Hz to the codec's 44100 Hz"
-    assert wide.notes[1].startswith("the mix's 6 channels were averaged")
+def test_a_gain_is_the_mix_played_louder() -> None:
+    raised, _ = perform(trained(), 0.25 * tune(), gain_db=20 * np.log10(4))
+    np.testing.assert_allclose(raised, perform(trained(), tune())[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("gain", [0.0, 1e-6, 100.0])
 def test_any_level_can_be_played_along_with(gain: float) -> None:
-    assert np.isfinite(play(CODEC, trained(), gain * tune(), RATE, "Bass").audio).all()
+    assert np.isfinite(perform(trained(), gain * tune())[0]).all()
+
+
+def test_a_settled_generator_gives_the_same_numbers_for_every_instrument_in_turn() -> None:
+    plain, settled = trained().player(), settle(trained().player())
+    rng = torch.Generator().manual_seed(0)
+    mix, noise = torch.randn(1, 5, DIM, generator=rng), torch.randn(1, 5, 3, generator=rng)
+    played = []
+    for instrument in (0, 0, 1, 0):
+        played.append(settled(mix, noise, torch.tensor([instrument])))
+        assert torch.equal(played[-1], plain(mix, noise, torch.tensor([instrument])))
+    assert not torch.equal(played[1], played[2])
 
 
 def test_a_mix_shorter_than_a_hop_is_one() -> None:
-    assert play(CODEC, trained(0), tune(0.3), RATE, "Bass").latency.seconds.shape == (1, 3)
+    played, performance = perform(trained(0), tune(0.3))
+    assert performance.latency.seconds.shape == (1, 3) and played.shape == tune(0.3).shape
 
 
 def test_an_instrument_that_was_never_a_target_is_noted() -> None:
-    (note,) = play(CODEC, trained(), tune(3), RATE, "Percussive").notes
+    checkpoint = trained()
+    (note,) = untaught(Player.of(CODEC, checkpoint, "Percussive"), checkpoint)
     assert note == "no Percussive was among the targets in training; those were: Piano, Bass"
+    assert untaught(Player.of(CODEC, checkpoint, "Piano"), checkpoint) == []
 
 
 def test_latency_is_reported_a_part_and_in_all() -> None:
-    latency = play(CODEC, trained(), tune(), RATE, "Bass").latency
+    latency = perform(trained(), tune())[1].latency
     assert latency.seconds.shape == (16, 3) and (latency.seconds > 0).all()
     seconds = np.full((200, 3), 0.010)
     seconds[7] = 0.050
@@ -105,7 +139,7 @@ def test_latency_is_reported_a_part_and_in_all() -> None:
     assert table[0].split() == ["ms", "a", "frame", "mean", "median", "p99", "worst"]
     assert table[1].split() == ["encode", "10.2", "10.0", "10.0", "50.0"]
     assert table[4].split() == ["all", "30.6", "30.0", "30.0", "150.0"]
-    assert table[5] == "real-time factor 3.3 (100.0 ms a frame); 1 of 200 frames were late"
+    assert table[5] == "real-time factor 3.3 (100.0 ms a frame); 1 of 200 frames took longer than they sound"
 
 
 def test_the_limiter_leaves_quiet_hops_alone_and_holds_loud_ones_to_full_scale() -> None:
@@ -122,74 +156,19 @@ def test_the_limiter_leaves_quiet_hops_alone_and_holds_loud_ones_to_full_scale()
 
 def test_a_loud_performance_is_held_back_and_that_is_said() -> None:
     checkpoint = replace(trained(), target_scale=Scale(torch.tensor(0.0), torch.tensor(300.0)))
-    performance = play(CODEC, checkpoint, tune(), RATE, "Bass")
-    assert np.abs(performance.audio).max() == pytest.approx(1.0, abs=1e-6)
-    assert (
-        performance.notes[0].startswith("the limiter held back") and "of 16 frames, by at most" in performance.notes[0]
-    )
-
-
-@pytest.mark.parametrize(
-    ("mix", "message"),
-    [
-        (np.zeros((2, 0), np.float32), "the mix is empty"),
-        (np.array([[0.0, np.nan, np.inf]], np.float32), "the mix holds 2 samples of NaN or infinity"),
-    ],
-)
-def test_a_mix_that_is_none_is_told(mix: np.ndarray, message: str) -> None:
-    with pytest.raises(AudioError, match=message):
-        play(CODEC, trained(), mix, RATE, "Bass")
+    played, performance = perform(checkpoint, tune())
+    assert np.abs(played).max() == pytest.approx(1.0, abs=1e-6)
+    (note,) = performance.notes
+    assert note.startswith("the limiter held back") and "of 16 frames, by at most" in note
 
 
 def test_an_unknown_instrument_is_told_the_nearest_and_all() -> None:
     message = r"no instrument 'Bas'; did you mean Bass\? The classes are: Piano, Bass, Percussive"
     with pytest.raises(RunError, match=message):
-        play(CODEC, trained(), tune(), RATE, "Bas")
+        Player.of(CODEC, trained(), "Bas")
 
 
 def test_another_codec_is_told() -> None:
     other = replace(trained(), codec=identity_json(weights="v", dim=8))
     with pytest.raises(RunError, match=r"the player's codec is not the one .*: weights w here, v there; dim 4 here, 8"):
-        play(CODEC, other, tune(), RATE, "Bass")
-
-
-@pytest.mark.parametrize(("peak", "told"), [(0.5, None), (4.0, "out.wav was attenuated by 12.0 dB, to full scale")])
-def test_over_full_scale_is_attenuated_not_clipped(tmp_path: Path, peak: float, told: str | None) -> None:
-    wave = tune() / np.abs(tune()).max() * peak
-    path = tmp_path / "new" / "out.wav"
-    assert write_wav(path, wave, RATE) == told
-    read, rate = read_mix(path)
-    assert rate == RATE and soundfile.info(path).subtype == "PCM_16"
-    np.testing.assert_allclose(read, wave / max(1.0, peak), atol=2 / 32768)
-
-
-def test_silence_is_written(tmp_path: Path) -> None:
-    assert write_wav(tmp_path / "out.wav", np.zeros((2, 9), np.float32), RATE) is None
-
-
-def broken(kind: str, tmp: Path) -> Path:
-    path = tmp / "mix.wav"
-    contents: dict[str, Any] = {"missing": None, "text": b"not a sound", "cut": b"RIFF\x00"}
-    if contents[kind] is not None:
-        path.write_bytes(contents[kind])
-    return path
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("missing", r"mix\.wav is not a file; give --mix a WAV or FLAC file"),
-        ("text", r"mix\.wav cannot be read as audio \(.*\); give"),
-        ("cut", r"mix\.wav cannot be read as audio \(.*\); give"),
-    ],
-)
-def test_files_that_are_no_sound_are_told(tmp_path: Path, kind: str, message: str) -> None:
-    with pytest.raises(AudioError, match=message) as caught:
-        read_mix(broken(kind, tmp_path))
-    assert "\n" not in str(caught.value)
-
-
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(AudioError, match=r"cannot be written \(.*\); choose another --out"):
-        write_wav(tmp_path / "file" / "out.wav", np.zeros((2, 9), np.float32), RATE)
+        Player.of(CODEC, other, "Bass")
