@@ -132,6 +132,7 @@ class Loop(Section):
     compile: Literal["auto", "none", "aot_eager", "inductor"] = "auto"  # [S] torch.compile; auto: inductor on a GPU
     peak_tflops: Annotated[float, Field(ge=0)] = 0.0  # one device's, for its share in the curves; 0 leaves that out
     tensorboard: bool = False
+    listen_every: Natural = 5000  # [I] steps from one listening to validation songs (RUN/listen) to the next; 0: none
 
     @model_validator(mode="after")
     def _kept_are_written(self) -> Self:

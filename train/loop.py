@@ -18,13 +18,15 @@ from torch import OutOfMemoryError, cuda, nn
 from tqdm import tqdm
 
 import shards
+from prep.codecs import CodecError, load_codec
 from train import checkpoint
 from train.batches import Batch, Pairs
 from train.config import Config, Loop
 from train.cost import flops_a_step
 from train.curves import Curves
-from train.errors import DataError, DivergedError, RunError
+from train.errors import DataError, DivergedError, RunError, TrainError
 from train.game import Game, train_step
+from train.listening import Listening
 from train.ranks import Ranks, joined
 
 
@@ -66,8 +68,26 @@ def _fit(config: Config, data: Path | str, run: Path, ranks: Ranks, say: Callabl
             frozen = _freeze(game, pairs, loader.state_dict(), step)
             checkpoint.save(frozen, run)
 
-    batches = iter(loader)
-    return _train(game, zip(batches, batches, strict=False), config, run, start, flops, save)  # a step takes two
+    listening = _listening(dataset, pairs, config.loop, say) if ranks.rank == 0 else None
+
+    def listen(step: int, curves: Curves) -> None:
+        if listening:
+            frozen = _freeze(game, pairs, loader.state_dict(), step)
+            listening.write(frozen.player(), run, step, curves)
+
+    duels = zip(*2 * [iter(loader)], strict=False)  # a step takes two batches
+    return _train(game, duels, config, run, start, flops, save, listen)
+
+
+def _listening(dataset: shards.Dataset, pairs: Pairs, c: Loop, say: Callable[[str], None]) -> Listening | None:
+    """Of the codec that the dataset was built with. Without one to listen with, training goes on."""
+    if not c.listen_every or c.steps < c.listen_every:
+        return None
+    try:
+        return Listening.of(dataset, pairs, load_codec(dataset.index["config"].get("codec", "causal")))
+    except (CodecError, TrainError) as error:
+        say(f"nothing will be played to listen to: {error}")
+        return None
 
 
 def _share(batch_size: int, pairs: int, world: int) -> int:
@@ -93,6 +113,7 @@ def _train(
     start: int,
     flops: float,
     save: Callable[[int], None],
+    listen: Callable[[int, Curves], None],
 ) -> int:
     """From `start` finished steps to `loop.steps`, or to Ctrl-C; the steps finished."""
     ranks, first_rank = game.ranks, game.ranks.rank == 0
@@ -115,6 +136,8 @@ def _train(
             if last or (step + 1) % config.loop.checkpoint_every == 0:
                 save(step + 1)
                 saved_at = step + 1
+            if curves and config.loop.listen_every and (step + 1) % config.loop.listen_every == 0:
+                listen(step + 1, curves)
             if last:
                 break
             began = time.perf_counter()

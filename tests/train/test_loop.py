@@ -15,7 +15,7 @@ from torch import Tensor
 from shards import write_index, write_shard
 from shards.index import HEADER
 from shards.remote import Remote
-from tests.train.made import CLASSES, DIM, example, identity_json, small, songs, write
+from tests.train.made import CLASSES, DIM, LinearCodec, example, identity_json, small, songs, write
 from train import checkpoint, game, loop
 from train.batches import Batch
 from train.cost import flops_a_step
@@ -233,3 +233,16 @@ def test_too_little_memory_names_the_setting_to_lower(tmp_path: Path, monkeypatc
     message = r"memory is too small for a step; there is no checkpoint yet\. Lower loop\.micro_batch_size, .*now 0: all"
     with pytest.raises(RunError, match=message):
         fit(small(), songs(tmp_path / "out"), tmp_path / "run")
+
+
+def test_what_it_plays_is_written_every_so_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write(tmp_path / "out", [example(f"s{n}", frames=120, members=((0, 1), (1, 2), (0, 2))) for n in range(3)])
+    monkeypatch.setattr(loop, "load_codec", lambda spec: LinearCodec())
+    settings, said = small(loop={"listen_every": 3}), []
+    fit(settings, data, tmp_path / "run", say=said.append)
+    [folder] = (path for path in (tmp_path / "run" / "listen").iterdir() if path.is_dir())
+    assert folder.name == "00000003" and list(folder.glob("*-played.wav")) and list(folder.parent.glob("*-target.wav"))
+    monkeypatch.undo()  # and another codec than the dataset's stops nothing
+    assert fit(settings, data, tmp_path / "other", say=said.append) == 4
+    assert "nothing will be played to listen to: the dataset's codec made is not" in said[-1]
+    assert rows(tmp_path / "other")[2]["loss_g"] == rows(tmp_path / "run")[2]["loss_g"]

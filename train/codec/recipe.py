@@ -20,7 +20,7 @@ class CodecRecipe(BaseModel):
     # where the network differs from CausalConfig's defaults, such as {decoder_width: 1280}
     architecture: dict[str, int] = Field(default_factory=dict)
     start: str = ""  # a codec of ours whose weights to begin with (causal, causal=FILE); else principal components
-    steps: int = Field(3000, gt=0)
+    steps: int = Field(7000, gt=0)
     batch: int = Field(8, gt=0)
     crop_frames: int = Field(24, gt=0)
     learning_rate: float = Field(1e-3, gt=0)
