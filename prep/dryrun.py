@@ -116,8 +116,13 @@ def _busy_s(left: list[Job], chosen: list[Job], built: list[Built], rate: int) -
     encode_s = seconds["encode"] / streams
     make_s = sum(seconds[stage] for stage in ("mix", "measure", "keep")) / streams
     return sum(
-        len(job.needed) * job.row.samples * (read_s + augment_s * _is_augmented(job))
-        + job.row.samples * (len(job.missing) * encode_s + len(job.mixed) * make_s)
+        job.row.samples
+        * (
+            len(job.needed) * (read_s + augment_s * _is_augmented(job))
+            + len(job.reread) * read_s
+            + len(job.mixed) * make_s
+            + len(job.missing) * encode_s
+        )
         for job in left
     )
 
