@@ -130,7 +130,7 @@ def test_prep_certify(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatc
     assert done.exit_code == 0 and done.output.splitlines()[-1] == "certified"
     assert "another process differs" in done.output and "FAILED" not in done.output
     for words, message in (
-        (("certify", "mimi"), "codec 'mimi' is unknown"),
+        (("certify", "vorbis"), "codec 'vorbis' is unknown"),
         (("certify", codec, "--audio", tmp_path / "none.wav"), "none.wav: missing_audio"),
         (("certify", codec, "--audio", tmp_path / "six.wav"), "six.wav: channels (6 channels cannot become 2)"),
     ):

@@ -81,7 +81,7 @@ def test_defaults_come_from_the_environment(tmp_path: Path, codec: str, monkeypa
         (("--dataset", "slakh", "--root", "{tmp}/photos"), "--root"),
         (("--dataset", "slakh", "--root", "{tmp}", "--set", "mixing.size_lav=all"), "Did you mean size_law?"),
         (("--dataset", "slakh", "--root", "{tmp}", "--config", "{tmp}/none.yaml"), "none.yaml is not a file"),
-        (("--dataset", "slakh", "--root", "{tmp}/corpus", "--set", "codec=mimi"), "codec 'mimi' is unknown"),
+        (("--dataset", "slakh", "--root", "{tmp}/corpus", "--set", "codec=vorbis"), "codec 'vorbis' is unknown"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
