@@ -239,7 +239,7 @@ def test_a_device_that_knows_another_rate_only_is_resampled(fake: Fake) -> None:
 
 
 def test_what_stops_the_worker_ends_the_performance_and_is_told(fake: Fake) -> None:
-    fake.mix = np.zeros((2, 4 * RATE), np.float32)
+    fake.mix = np.zeros((2, 4 * HOP), np.float32)  # no more than waits for a worker that is late
     fake.ending = lambda fake: None  # the device would go on for ever
     with pytest.raises(AudioError, match="the input was silent while it was measured"):
         performed(level=Level(calibrate_s=0.05))
