@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from prep.codecs.streams import STRETCH_FRAMES as STRETCH_FRAMES
+from prep.codecs.streams import STRETCH_FRAMES
 from prep.errors import PrepError
 
 # Frames of a stream that a call of the codec takes: part of an encoding's identity, since float sums depend on shapes.

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from prep.codecs import Codec
 from prep.codecs.streams import EncodeStream
 from prep.device import CPU, Device
-from prep.device import STRETCH_FRAMES as STRETCH_FRAMES
 from prep.spool import Audio, Spool
 from prep.stages.mixing import Members, mix_audio
 

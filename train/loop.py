@@ -71,7 +71,7 @@ def _fit(config: Config, data: Path | str, run: Path, ranks: Ranks, say: Callabl
     listening = _listening(dataset, pairs, config.loop, say) if ranks.rank == 0 else None
 
     def listen(step: int, curves: Curves) -> None:
-        if listening:
+        if listening and step % config.loop.listen_every == 0:
             frozen = _freeze(game, pairs, loader.state_dict(), step)
             listening.write(frozen.player(), run, step, curves)
 
@@ -136,7 +136,7 @@ def _train(
             if last or (step + 1) % config.loop.checkpoint_every == 0:
                 save(step + 1)
                 saved_at = step + 1
-            if curves and config.loop.listen_every and (step + 1) % config.loop.listen_every == 0:
+            if curves:
                 listen(step + 1, curves)
             if last:
                 break

@@ -19,8 +19,6 @@ Axes: B batch, T frames, S sub-frames (1024 samples), C mid and side, F bins.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from dataclasses import asdict, dataclass
 
@@ -29,7 +27,14 @@ import torch.nn.functional as F
 import torchaudio.functional as taf
 from torch import Tensor, nn
 
-from prep.codecs.protocol import CodecIdentity, State, check_audio, check_latents
+from prep.codecs.protocol import (
+    CodecIdentity,
+    State,
+    check_audio,
+    check_latents,
+    digest_of_settings,
+    digest_of_weights,
+)
 
 VERSION = 1  # raise it when the code below changes the numbers
 BOUND = 6.0  # of the envelope's numbers
@@ -268,15 +273,10 @@ class CausalCodec(nn.Module):
 
     def _digest(self) -> CodecIdentity:
         c = self.config
-        settings = json.dumps({"version": VERSION, **asdict(c)}, sort_keys=True)
-        weights = hashlib.sha256()
-        for name, tensor in sorted(self.state_dict().items()):
-            weights.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return CodecIdentity(
             name="causal",
-            architecture=hashlib.sha256(settings.encode()).hexdigest()[:16],
-            weights=weights.hexdigest(),
+            architecture=digest_of_settings(VERSION, asdict(c)),
+            weights=digest_of_weights(self.state_dict()),
             dtype=str(self.dtype).removeprefix("torch."),
             sample_rate=c.sample_rate,
             channels=2,

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prep.codecs.protocol import CodecIdentity, State, check_latents, digest_of_settings, digest_of_weights
-from prep.codecs.streams import STRETCH_FRAMES, Span, WindowedCodec, in_steps, no_audio
+from prep.codecs.protocol import CodecIdentity, State, digest_of_settings, digest_of_weights
+from prep.codecs.streams import Span, SteppedDecoder, WindowedEncoder
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def adapt(network: nn.Module, option: str) -> CodicodecCodec:
     return CodicodecCodec(network)
 
 
-class CodicodecCodec(WindowedCodec):
+class CodicodecCodec(WindowedEncoder, SteppedDecoder):
     hears = Span(back=0, ahead=1, grid=CHUNK_FRAMES)
 
     def __init__(self, network: Any) -> None:
@@ -97,11 +97,6 @@ class CodicodecCodec(WindowedCodec):
         codes = self.network.encoder_forward(chunks.flatten(0, 1), dont_quantize=True)
         latents = (torch.atanh(codes) / sigma_rescale).unflatten(0, chunks.shape[:2])
         return latents.flatten(1).unflatten(1, (-1, i.dim))[:, :frames]
-
-    def decode(self, latents: Tensor) -> Tensor:
-        check_latents(latents, self.identity.dim)
-        state, empty = self.decode_state(len(latents)), no_audio(latents, self.identity)
-        return in_steps(self.decode_step, state, latents, 1, STRETCH_FRAMES, empty)
 
     def decode_state(self, batch: int) -> State:
         """The next chunk's number; the spectra and latents of the one before; the latents of one that is not full."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -67,7 +68,7 @@ class EncodeStream:
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self.state: State = ()
-        self.sliding = codec.encoding() if isinstance(codec, WindowedCodec) else None
+        self.sliding = codec.encoding() if isinstance(codec, WindowedEncoder) else None
         self.begun = False
 
     def push(self, audio: Tensor, last: bool = False) -> list[Tensor]:
@@ -105,8 +106,8 @@ def no_audio(latents: Tensor, identity: CodecIdentity) -> Tensor:
     return torch.zeros(len(latents), identity.channels, 0, device=latents.device)
 
 
-class SteppedCodec:
-    """A causal codec: `encode` and `decode` are its steps from the first state."""
+class SteppedEncoder(ABC):
+    """Of a causal codec: `encode` is its steps from the first state."""
 
     identity: CodecIdentity
 
@@ -115,65 +116,80 @@ class SteppedCodec:
         state, empty = self.encode_state(len(audio)), no_latents(audio, i)
         return in_steps(self.encode_step, state, audio, 2, STRETCH_FRAMES * i.hop, empty)
 
+    @abstractmethod
+    def encode_state(self, batch: int) -> State: ...
+
+    @abstractmethod
+    def encode_step(self, audio: Tensor, state: State) -> tuple[Tensor, State]: ...
+
+
+class SteppedDecoder(ABC):
+    """`decode` is its steps from the first state."""
+
+    identity: CodecIdentity
+
     def decode(self, latents: Tensor) -> Tensor:
         i = self.identity
         check_latents(latents, i.dim, i.codebook_size)
         state, empty = self.decode_state(len(latents)), no_audio(latents, i)
         return in_steps(self.decode_step, state, latents, 1, STRETCH_FRAMES, empty)
 
-    def encode_state(self, batch: int) -> State:
-        raise NotImplementedError
+    @abstractmethod
+    def decode_state(self, batch: int) -> State: ...
 
-    def encode_step(self, audio: Tensor, state: State) -> tuple[Tensor, State]:
-        raise NotImplementedError
-
-    def decode_state(self, batch: int) -> State:
-        raise NotImplementedError
-
-    def decode_step(self, latents: Tensor, state: State) -> tuple[Tensor, State]:
-        raise NotImplementedError
+    @abstractmethod
+    def decode_step(self, latents: Tensor, state: State) -> tuple[Tensor, State]: ...
 
 
-class WindowedCodec:
-    """A codec that hears the future, but no more of it than `hears` and `sounds` say.
+class SteppedCodec(SteppedEncoder, SteppedDecoder):
+    """A causal codec."""
 
-    `encode` and `decode` go in windows that overlap as far as is needed. A *step* hears its past and, for want of a
-    future, silence: so streamed is not whole, and the certificate tells how far off it is. To encode a long stream
-    exactly, take EncodeStream.
+
+class WindowedEncoder(ABC):
+    """Of a codec that hears the future, but no more of it than `hears` says.
+
+    `encode` goes in windows that overlap as far as is needed. A *step* hears its past and, for want of a future,
+    silence: so streamed is not whole, and the certificate tells how far off it is. To encode a long stream exactly,
+    take EncodeStream.
     """
 
     identity: CodecIdentity
     hears: Span  # of the audio, to encode a frame
-    sounds: Span  # of the latents, to decode a frame
 
+    @abstractmethod
     def encode_window(self, audio: Tensor) -> Tensor:
         """(B, channels, k * hop), k >= 1 -> (B, k, dim), with nothing before and nothing behind."""
-        raise NotImplementedError
-
-    def decode_window(self, latents: Tensor) -> Tensor:
-        """(B, k, dim), k >= 1 -> (B, channels, k * hop), with nothing before and nothing behind."""
-        raise NotImplementedError
 
     def encoding(self) -> Sliding:
         return Sliding(self.encode_window, self.hears, 2, self.identity.hop)
 
-    def decoding(self) -> Sliding:
-        return Sliding(self.decode_window, self.sounds, 1, self.identity.hop)
-
     def encode(self, audio: Tensor) -> Tensor:
         audio, i = whole_frames(audio, self.identity), self.identity
         return _slide(self.encoding(), audio, STRETCH_FRAMES * i.hop, no_latents(audio, i))
-
-    def decode(self, latents: Tensor) -> Tensor:
-        i = self.identity
-        check_latents(latents, i.dim, i.codebook_size)
-        return _slide(self.decoding(), latents, STRETCH_FRAMES, no_audio(latents, i))
 
     def encode_state(self, batch: int) -> State:
         return ()
 
     def encode_step(self, audio: Tensor, state: State) -> tuple[Tensor, State]:
         return _past_only(self.encode_window, self.hears, audio, state, 2, self.identity.hop)
+
+
+class WindowedCodec(WindowedEncoder):
+    """... and whose decoder needs what lies ahead as well, but no more of it than `sounds` says."""
+
+    sounds: Span  # of the latents, to decode a frame
+
+    @abstractmethod
+    def decode_window(self, latents: Tensor) -> Tensor:
+        """(B, k, dim), k >= 1 -> (B, channels, k * hop), with nothing before and nothing behind."""
+
+    def decoding(self) -> Sliding:
+        return Sliding(self.decode_window, self.sounds, 1, self.identity.hop)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        i = self.identity
+        check_latents(latents, i.dim, i.codebook_size)
+        return _slide(self.decoding(), latents, STRETCH_FRAMES, no_audio(latents, i))
 
     def decode_state(self, batch: int) -> State:
         return ()

@@ -12,8 +12,9 @@ import torch
 
 from prep.build import build
 from prep.codecs import Codec
+from prep.codecs.streams import STRETCH_FRAMES
 from prep.config import PrepConfig
-from prep.device import CPU, STRETCH_FRAMES, Device
+from prep.device import CPU, Device
 from prep.draft import Corpus
 from prep.report import Report
 from prep.sources.slakh import read_slakh

@@ -19,8 +19,9 @@ from torch import Tensor
 import shards
 from prep.cli import main
 from prep.codecs import CausalCodec, Codec, State, load_codec
+from prep.codecs.streams import STRETCH_FRAMES
 from prep.config import Mixing
-from prep.device import BATCH_FRAMES, CPU, STRETCH_FRAMES, Device, device_of
+from prep.device import BATCH_FRAMES, CPU, Device, device_of
 from prep.encode import AHEAD, Pieces, ahead
 from prep.errors import PrepError
 from tests.prep.built import files, run, work_here

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from prep.codecs import CausalCodec, load_codec
-from prep.encode import STRETCH_FRAMES, encode, mixed
+from prep.codecs.streams import STRETCH_FRAMES
+from prep.encode import encode, mixed
 from prep.spool import Spool
 from tests.prep.made import small_codec
 
