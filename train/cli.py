@@ -147,6 +147,18 @@ def evaluate(run: Path, data: str, split: str, seconds: float, pairs: int, seed:
 
 
 @main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A PNG to draw.")
+@told_in_one_line
+def curves(run: Path, out: Path) -> None:
+    """Draw what the training in the folder RUN measured: losses, advantage, penalties, gradients."""
+    from train.curves import draw
+
+    draw(run, out)
+    click.echo(out)
+
+
+@main.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option(
     "--data", type=click.Path(path_type=Path), required=True, help="Songs in Slakh2100's layout, at 44.1 kHz."

@@ -1,4 +1,4 @@
-"""What training measured: RUN/metrics.jsonl, one line a step, and TensorBoard's files if wanted."""
+"""What training measured: RUN/metrics.jsonl, one line a step, a picture of it, and TensorBoard's files if wanted."""
 
 from __future__ import annotations
 
@@ -12,8 +12,23 @@ from typing import TYPE_CHECKING, Self, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.generations import atomic
+from train.errors import RunError
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+
+# Title and what is drawn under it; a run has some of them: the GAN's or the codec's
+PANELS = {
+    "losses": ("loss_g", "loss_d"),
+    "advantage, and the mean of its sign": ("advantage", "sign"),
+    "penalties' weight": ("gamma",),
+    "penalties": ("r1", "r2"),
+    "gradient norms": ("grad_norm_g", "grad_norm_d"),
+    "frames a second": ("frames_per_s",),
+    "distances": ("mel", "fine_mel", "waveform"),
+}
 
 
 @dataclass(frozen=True)
@@ -58,3 +73,39 @@ def _board(folder: Path, step: int) -> SummaryWriter:
     from torch.utils.tensorboard import SummaryWriter  # slow to import, and seldom wanted
 
     return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def draw(run: Path, path: Path) -> None:
+    """A PNG of RUN/metrics.jsonl: each point is the mean of a hundredth of it. Raises RunError where there is none."""
+    from matplotlib.figure import Figure  # slow to import, and seldom wanted
+
+    rows = _rows(run / "metrics.jsonl")
+    panels = {title: found for title, names in PANELS.items() if (found := [n for n in names if n in rows])}
+    figure = Figure(figsize=(10, 2.5 * -(-len(panels) // 2)), dpi=80, layout="constrained")
+    for ax, (title, names) in zip(
+        figure.subplots(-(-len(panels) // 2), 2, squeeze=False).flat, panels.items(), strict=False
+    ):
+        for name in names:
+            steps, values = rows[name].T
+            pieces = np.array_split(np.arange(len(steps)), min(100, len(steps)))
+            ax.plot([steps[i].mean() for i in pieces], [values[i].mean() for i in pieces], label=name)
+        ax.set_title(title, fontsize=9)
+        ax.set_xlabel("step", fontsize=8)
+        ax.legend(fontsize=8)
+    for ax in figure.axes[len(panels) :]:
+        ax.set_axis_off()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as file:
+        figure.savefig(file, format="png")
+
+
+def _rows(path: Path) -> dict[str, NDArray[np.float64]]:
+    """By name, (measured, 2): step and value. Not every step measures everything."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    for row in (json.loads(line) for line in lines if line.endswith("\n")):  # the last may be half written
+        for name in row:
+            found.setdefault(name, []).append((row["step"], row[name]))
+    if not found:
+        raise RunError(f"{path} is not there, or empty. Name the --run of a `train fit` or `train codec`.")
+    return {name: np.array(rows) for name, rows in found.items()}
