@@ -145,6 +145,11 @@ class Pairs:
     def of(cls, dataset: Dataset, config: Config) -> Self:
         """Reads the levels of every stream of the train split, shard after shard, once. Raises DataError where nothing
         can be drawn."""
+        if size := dataset.codec.get("codebook_size"):
+            raise DataError(
+                f"the dataset holds tokens of codec {dataset.codec['name']}, 0 to {size - 1}, which are no numbers to "
+                "generate; build one with a codec of continuous latents, such as causal"
+            )
         if "train" not in dataset.splits or not len(train := dataset.split("train")):
             raise DataError(f"the dataset has no train split (it has {', '.join(dataset.splits) or 'none'}); build one")
         levels_a_frame = dataset.index["levels_rate_hz"] / dataset.codec["frame_rate"]

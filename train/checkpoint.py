@@ -64,8 +64,14 @@ def save(checkpoint: Checkpoint, run: Path) -> None:
         "mix_scale": vars(checkpoint.mix_scale),
         "target_scale": vars(checkpoint.target_scale),
     }
-    with atomic(run / "checkpoint.pt") as file:
-        torch.save(values, file)
+    try:
+        with atomic(run / "checkpoint.pt") as file:
+            torch.save(values, file)
+    except (OSError, RuntimeError) as error:  # torch's own, where not a byte of it could be written
+        raise RunError(
+            f"{run}/checkpoint.pt cannot be written ({str(error).splitlines()[0]}): is the disk full? What was there "
+            "is as it was; make room, and run the same command again"
+        ) from None
     if checkpoint.config.loop.keep_last > 1 or checkpoint.config.loop.keep_every:
         _keep(run, checkpoint.step, checkpoint.config.loop)
 
@@ -132,6 +138,8 @@ def _make(run: Path, config: Config) -> None:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{run} cannot be made a folder ({error.strerror}); choose another --run") from None
+    for part in run.glob(".checkpoint.pt.*.part"):  # of a run that was killed while it wrote: as large as a checkpoint
+        part.unlink(missing_ok=True)
     values = json.loads(json.dumps(config.model_dump()))  # plain lists, no tuples
     (run / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from train.live import Player
 
 P = ParamSpec("P")
+SEED = click.IntRange(0, 2**31 - 1)
 
 
 def told_in_one_line(command: Callable[P, None]) -> Callable[P, None]:
@@ -65,7 +66,7 @@ def fit(config: Path, data: str, run: Path, overrides: tuple[str, ...], device: 
 @click.option("--out", type=click.Path(path_type=Path), help="The accompaniment alone: a 16-bit WAV.")
 @click.option("--live", is_flag=True, help="Play along with an audio device instead, until Ctrl-C.")
 @click.option("--instrument", required=True, help="A class of the training data, such as Bass.")
-@click.option("--seed", default=0, show_default=True, help="Another seed plays another take.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Another seed plays another take.")
 @click.option("--codec", "spec", default="causal", show_default=True, help="causal, or causal=FILE.safetensors.")
 @click.option(
     "--input-lufs",
@@ -131,7 +132,7 @@ def _play_live(player: Player, seed: int, given: dict[str, Any]) -> None:
 @click.option("--split", default="validation", show_default=True)
 @click.option("--seconds", type=click.FloatRange(2), default=20.0, show_default=True, help="Of each pair.")
 @click.option("--pairs", type=click.IntRange(2), default=64, show_default=True, help="At most so many, drawn.")
-@click.option("--seed", default=0, show_default=True, help="Draws pairs, shuffled mixes and noise.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Draws pairs, shuffled mixes and noise.")
 @click.option("--codec", "spec", default="causal", show_default=True, help="causal, or causal=FILE.safetensors.")
 @told_in_one_line
 def evaluate(run: Path, data: str, split: str, seconds: float, pairs: int, seed: int, spec: str) -> None:

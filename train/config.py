@@ -19,13 +19,15 @@ from train.errors import ConfigError
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    # what is NaN differs from itself: such a run could not go on
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Batches(Section):
@@ -111,7 +113,7 @@ class AdaGP(Section):
 
 class Optimiser(Section):
     learning_rate: Positive = 2e-4  # [C] R3GAN's first; that it is fixed is stated
-    betas: tuple[Share, Share] = (0.0, 0.99)  # [C] R3GAN
+    betas: tuple[Decay, Decay] = (0.0, 0.99)  # [C] R3GAN
     warmup_steps: Natural = 1000  # [S]
     ema_half_life_steps: Annotated[float, Field(ge=0)] = 0.0  # [C] R3GAN plays an average of G; 0 plays G itself
     penalty_every: Count = 8  # [C] R3GAN's authors, issue 9; 1 is R3GAN itself: both penalties at every step
@@ -145,7 +147,7 @@ class Loop(Section):
 
 
 class Config(Section):
-    seed: Natural = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     batches: Batches = Batches()
     generator: Generator = Generator()
     discriminator: Discriminator = Discriminator()

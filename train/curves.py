@@ -41,11 +41,11 @@ class Curves:
     def open(cls, run: Path, step: int, tensorboard: bool) -> Iterator[Self]:
         """Curves that go on after `step`: what a killed run measured beyond its checkpoint is dropped."""
         path = run / "metrics.jsonl"
-        old = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-        kept = [line for line in old[:step] if line.endswith("\n")]
+        old = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+        kept = [line for line in old[:step] if line.endswith(b"\n")]
         board = _board(run / "tensorboard", step) if tensorboard else None
-        with path.open("w", encoding="utf-8") as lines:
-            lines.writelines(kept)
+        with path.open("a", encoding="utf-8") as lines:
+            lines.truncate(sum(map(len, kept)))  # in place: written anew, they would be lost to a kill or a full disk
             yield cls(lines, board)
         if board:
             board.close()

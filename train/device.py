@@ -86,7 +86,7 @@ class Duet:
     def callback(self, heard: Audio, played: Audio, frames: int, time: object, status: object) -> None:
         """PortAudio's, (samples, channels) both."""
         self._faults += bool(status)
-        self._heard.write(heard.T)
+        self._heard.write(np.where(np.isfinite(heard), heard, 0).T)  # NaN would stay for as long as is remembered
         block, missing = self._answers.read(self._clock, frames)
         played[:] = block.T if len(block) == self._outputs else block.mean(axis=0)[:, None]
         self._clock += frames

@@ -43,20 +43,22 @@ def measure(path: Path, wanted: CodecIdentity) -> Measured:
         with soundfile.SoundFile(path) as file:
             rate, channels = file.samplerate, file.channels
         fit, meter = Fit(rate, channels, wanted), Meter(wanted.sample_rate, wanted.channels)
-        samples, wrong = 0, 0
+        samples, wrong = 0, 0  # at the codec's rate, at which the shortest of files are none
         for block in _blocks(path):
-            samples += block.shape[1]
             wrong += int((~np.isfinite(block)).sum())
             if not wrong:
-                meter.feed(fit(block))
+                fitted = fit(block)
+                samples += fitted.shape[1]
+                meter.feed(fitted)
+        samples += fit(np.zeros((channels, 0), np.float32), last=True).shape[1]
     except soundfile.LibsndfileError as error:
         raise AudioError(
             f"{path} cannot be read as audio ({error.error_string}); give --mix a WAV or FLAC file"
         ) from None
-    if not samples:
-        raise AudioError("the mix is empty; give one with sound in it")
     if wrong:
         raise AudioError(f"the mix holds {wrong} samples of NaN or infinity; export it again")
+    if not samples:
+        raise AudioError("the mix is empty; give one with sound in it")
     return Measured(path, rate, channels, meter.lufs)
 
 
@@ -69,6 +71,8 @@ def play(
     what it measures as a whole otherwise. The limiter keeps what is written within full scale.
     """
     measured = measure(mix, player.identity)
+    if out.exists() and out.samefile(mix):  # which is read while that is written
+        raise AudioError(f"{out} is the mix itself, and would be lost; choose another --out")
     lufs = measured.lufs if input_lufs is None else input_lufs
     fit, blocks = measured.fitted(player.identity)
     performance = Performance(player, seed, gain_db(lufs))

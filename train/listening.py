@@ -67,7 +67,7 @@ class Listening:
             sounds = [self._decoded(torch.from_numpy(x).float()) for x in (pair.beside, pair.target)]
             sounds.append(self._decoded(latents))
             for part, sound, place in zip(PARTS, sounds, (real, real, folder), strict=True):
-                soundfile.write(place / f"{name}-{part}.wav", _bounded(sound).T, self.rate, subtype="PCM_16")
+                _write(place / f"{name}-{part}.wav", sound, self.rate)
             image = draw(dict(zip(PARTS, sounds, strict=True)), self.rate, folder / f"{name}.png")
             curves.show(name, step, dict(zip(PARTS, sounds, strict=True)), self.rate, image)
         return folder
@@ -77,9 +77,12 @@ class Listening:
         return np.asarray(self.codec.decode(latents[None])[0].numpy())
 
 
-def _bounded(audio: Audio) -> Audio:
-    """Attenuated, where it is over full scale."""
-    return audio / max(1.0, float(np.abs(audio).max(initial=0.0)))
+def _write(path: Path, audio: Audio, rate: int) -> None:
+    """Attenuated, where it is over full scale. Raises RunError."""
+    try:
+        soundfile.write(path, audio.T / max(1.0, float(np.abs(audio).max(initial=0.0))), rate, subtype="PCM_16")
+    except soundfile.LibsndfileError as error:
+        raise RunError(f"{path} cannot be written ({error.error_string}): is the disk full?") from None
 
 
 def draw(sounds: dict[str, Audio], rate: int, path: Path) -> NDArray[np.uint8]:

@@ -53,8 +53,13 @@ class Player:
 
     @classmethod
     def of(cls, codec: Codec, checkpoint: Checkpoint, instrument: str) -> Self:
-        """Raises RunError for an instrument or a codec that the checkpoint does not know."""
+        """Raises RunError for an instrument or a codec that the checkpoint does not know, or one that is not causal."""
         identity = codec.identity
+        if not identity.causal:
+            raise RunError(
+                f"the codec {identity.name} is not causal: frame by frame it gives other latents than in training, "
+                "where it heard the future; such a run can be scored, not played"
+            )
         check_codec(checkpoint, identity.to_json(), "the player")
         number = find_instrument(instrument, checkpoint.classes)
         scales, ahead = (checkpoint.mix_scale, checkpoint.target_scale), checkpoint.config.batches.anticipation_frames

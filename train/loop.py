@@ -54,7 +54,8 @@ def _fit(config: Config, data: Path | str, run: Path, ranks: Ranks, say: Callabl
     if saved and start >= config.loop.steps:
         say(f"{run} is finished: {start} steps. To go on, raise loop.steps (--set loop.steps=N).")
         return start
-    game = Game.new(config, dataset.codec["dim"], len(dataset.classes), ranks)
+    with _mended(run, start, config):
+        game = Game.new(config, dataset.codec["dim"], len(dataset.classes), ranks)
     loader = shards.Loader(pairs.order(), share, pairs.draw, pairs.collate, config.seed, ahead=4)
     if saved:
         game.restore(saved)
@@ -230,9 +231,12 @@ def _mended(run: Path, saved_at: int, c: Config) -> Iterator[None]:
     except DivergedError as error:
         mend = "Start another run with a lower optimiser.learning_rate or a higher adagp.gamma"
         raise DivergedError(f"{error}; {kept}. {mend}") from None
-    except OutOfMemoryError:
+    except RuntimeError as error:
+        if not isinstance(error, OutOfMemoryError) and "can't allocate memory" not in str(error):  # a GPU's, a CPU's
+            raise
         now = c.loop.micro_batch_size or f"0: all of a process's share of {c.batches.batch_size}"
         mend = f"Lower loop.micro_batch_size, how many pairs are taken at a time (now {now}), and run it again"
+        mend += "; where one pair is too much, start another run with a lower generator.width and discriminator.width"
         raise RunError(f"the device's memory is too small for a step; {kept}. {mend}") from None
 
 

@@ -7,7 +7,7 @@ import torch
 
 from shards import Dataset
 from shards import open as open_dataset
-from tests.train.made import DIM, LEVELS_A_FRAME, example, small, songs, write
+from tests.train.made import DIM, LEVELS_A_FRAME, example, identity_json, small, songs, write
 from train.batches import Pairs
 from train.errors import DataError
 
@@ -140,6 +140,12 @@ def test_songs_of_two_stems_have_no_mixes_and_can_be_trained_on(tmp_path: Path) 
 def test_a_dataset_without_pairs_says_why(tmp_path: Path, examples: list[Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         pairs_of(write(tmp_path, examples))
+
+
+def test_tokens_are_refused(tmp_path: Path) -> None:
+    data = write(tmp_path, [example("a")], codec=identity_json(codebook_size=1024))
+    with pytest.raises(DataError, match=r"holds tokens of codec made, 0 to 1023, .* such as causal"):
+        pairs_of(data)
 
 
 def test_a_batch_is_pinned_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

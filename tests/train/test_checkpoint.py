@@ -1,5 +1,9 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,6 +50,36 @@ def test_a_checkpoint_comes_back_whole(tmp_path: Path) -> None:
     assert all(torch.equal(loaded.generator[name], tensor) for name, tensor in saved.generator.items())
     mix, noise, instrument = torch.randn(1, 4, DIM), torch.randn(1, 4, 3), torch.tensor([1])
     assert torch.isfinite(loaded.player()(mix, noise, instrument)).all()
+
+
+@pytest.mark.parametrize("room", [0, 50_000])
+def test_a_full_disk_is_told_and_what_was_there_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """torch tells it in its own way where there is no room at all."""
+    checkpoint.save(made(), tmp_path)
+
+    class Full(BytesIO):
+        def write(self, data: Any) -> int:
+            if self.tell() + len(data) > room:
+                raise OSError(28, "No space left on device")
+            return super().write(data)
+
+    @contextmanager
+    def full(path: Path) -> Iterator[BytesIO]:
+        yield Full()
+
+    monkeypatch.setattr(checkpoint, "atomic", full)
+    with pytest.raises(RunError, match=r"checkpoint\.pt cannot be written \(.*\): is the disk full\?") as caught:
+        checkpoint.save(replace(made(), step=8), tmp_path)
+    assert "\n" not in str(caught.value) and checkpoint.load(tmp_path).step == 7
+
+
+def test_what_a_kill_left_half_written_is_cleared_away(tmp_path: Path) -> None:
+    checkpoint.save(made(), tmp_path)
+    (tmp_path / ".checkpoint.pt.0123abcd.part").write_bytes(b"half")
+    checkpoint.resume(tmp_path, small(), identity_json(), "p0-c0")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "config.yaml"]
 
 
 def test_a_folder_without_one_is_told(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_play_live_ends_with_a_report(run: Path, monkeypatch: pytest.MonkeyPatch
         (["--mix", "in.wav"], "Give --out, or --live to play with an audio device."),
         (["--live", "--out", "out.wav"], "--out does not go with --live."),
         (["--mix", "in.wav", "--out", "out.wav", "--budget-ms", "9"], "--budget-ms goes with --live."),
+        (["--live", "--seed", "-1"], "-1 is not in the range 0<=x<=2147483647."),
         (["--live", "--calibrate", "5", "--input-lufs", "-20"], "--calibrate measures what --input-lufs says"),
     ],
 )

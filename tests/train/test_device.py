@@ -115,6 +115,13 @@ def test_the_device_s_own_faults_are_counted() -> None:
     assert counts(pair).endswith("the device itself told of 1") and len(pair.report()) == 1
 
 
+def test_a_sample_that_is_no_number_is_heard_as_silence() -> None:
+    mix = tune(12)
+    mix[0, 3 * HOP + 5], mix[1, 4 * HOP] = np.nan, np.inf
+    played = through(duet(), mix, [HOP])
+    np.testing.assert_array_equal(played, through(duet(), np.where(np.isfinite(mix), mix, 0), [HOP]))
+
+
 def test_calibration_listens_then_plays_at_the_loudness_of_training() -> None:
     mix, pair = np.tile(0.05 * tune(20), 3), duet(calibrate_s=20 * HOP / RATE)
     assert pair.calibrated is None

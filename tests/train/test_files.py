@@ -67,7 +67,9 @@ def test_silence_is_played_along_with_as_it_is(tmp_path: Path) -> None:
 def broken(kind: str, tmp: Path) -> Path:
     path = tmp / "mix.wav"
     contents: dict[str, Any] = {"missing": None, "text": b"not a sound", "cut": b"RIFF\x00"}
-    if kind in ("empty", "nan"):
+    if kind == "short":  # at 44.1 kHz it is no sample
+        soundfile.write(path, np.zeros((1, 2)), 96000)
+    elif kind in ("empty", "nan"):
         soundfile.write(path, np.zeros((0, 2)) if kind == "empty" else [[0.0, np.nan], [np.inf, 0]], RATE, "FLOAT")
     elif contents[kind] is not None:
         path.write_bytes(contents[kind])
@@ -81,6 +83,7 @@ def broken(kind: str, tmp: Path) -> Path:
         ("text", r"mix\.wav cannot be read as audio \(.*\); give"),
         ("cut", r"mix\.wav cannot be read as audio \(.*\); give"),
         ("empty", "the mix is empty; give one with sound in it"),
+        ("short", "the mix is empty; give one with sound in it"),
         ("nan", "the mix holds 2 samples of NaN or infinity; export it again"),
     ],
 )
@@ -88,6 +91,16 @@ def test_files_that_are_nothing_to_play_with_are_told(tmp_path: Path, kind: str,
     with pytest.raises(AudioError, match=message) as caught:
         play(BASS, broken(kind, tmp_path), tmp_path / "out.wav")
     assert "\n" not in str(caught.value) and not (tmp_path / "out.wav").exists()
+
+
+def test_the_mix_itself_is_not_written_over(tmp_path: Path) -> None:
+    mix = written(tmp_path, tune(3))
+    before = mix.read_bytes()
+    (tmp_path / "link.wav").symlink_to(mix)
+    for out in (mix, tmp_path / "link.wav"):
+        with pytest.raises(AudioError, match=r"\.wav is the mix itself, and would be lost; choose another --out"):
+            play(BASS, mix, out)
+    assert mix.read_bytes() == before
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:

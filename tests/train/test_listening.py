@@ -53,6 +53,16 @@ def shards_tensor(latents: np.ndarray) -> Any:
     return torch.from_numpy(latents).float()[None]
 
 
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    listens = listening(tmp_path, most=1)
+    written(tmp_path, listens, 1)
+    [mix] = (tmp_path / "listen").glob("*-mix.wav")
+    mix.unlink()
+    mix.mkdir()
+    with pytest.raises(RunError, match=r"-mix\.wav cannot be written \(.*\): is the disk full\?"):
+        written(tmp_path, listens, 2)
+
+
 def test_the_same_pairs_are_heard_at_each_step_and_noise_is_the_same(tmp_path: Path) -> None:
     listens = listening(tmp_path)
     first, again = written(tmp_path, listens, 1), written(tmp_path, listens, 2)

@@ -168,6 +168,12 @@ def test_an_unknown_instrument_is_told_the_nearest_and_all() -> None:
         Player.of(CODEC, trained(), "Bas")
 
 
+def test_a_codec_that_hears_the_future_is_refused() -> None:
+    codec = LinearCodec(replace(CODEC.identity, causal=False))
+    with pytest.raises(RunError, match=r"codec made is not causal: .* such a run can be scored, not played"):
+        Player.of(codec, trained(), "Bass")
+
+
 def test_another_codec_is_told() -> None:
     other = replace(trained(), codec=identity_json(weights="v", dim=8))
     with pytest.raises(RunError, match=r"the player's codec is not the one .*: weights w here, v there; dim 4 here, 8"):

@@ -19,6 +19,7 @@ from tests.train.made import CLASSES, DIM, LinearCodec, example, identity_json, 
 from train import checkpoint, game, loop
 from train.batches import Batch
 from train.cost import flops_a_step
+from train.curves import Curves
 from train.errors import DataError, DivergedError, RunError, TrainError
 from train.game import Game, train_step
 from train.loop import fit
@@ -106,6 +107,14 @@ def test_curves_beyond_the_checkpoint_are_measured_again(tmp_path: Path) -> None
     fit(small(), data, run)
     assert [row["step"] for row in rows(run)] == [1, 2, 3, 4]
     assert all(row["loss_d"] < 99 for row in rows(run))
+
+
+def test_curves_stay_where_going_on_fails(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n')
+    with pytest.raises(OSError), Curves.open(tmp_path, 2, False):
+        assert path.read_text() == '{"step": 1}\n{"step": 2}\n'  # on disk already, not in a buffer
+        raise OSError
 
 
 def test_ctrl_c_ends_the_step_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,11 +234,15 @@ def test_tensorboard_gets_the_curves_where_wanted(tmp_path: Path) -> None:
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
 
 
-def test_too_little_memory_names_the_setting_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at", ["step", "networks"])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), RuntimeError("CPU: can't allocate memory: you")])
+def test_too_little_memory_names_the_setting_to_lower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, error: RuntimeError
+) -> None:
     def full(*_: Any) -> dict[str, float]:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
-    monkeypatch.setattr(loop, "train_step", full)
+    monkeypatch.setattr(*(loop, "train_step") if at == "step" else (Game, "new"), full)
     message = r"memory is too small for a step; there is no checkpoint yet\. Lower loop\.micro_batch_size, .*now 0: all"
     with pytest.raises(RunError, match=message):
         fit(small(), songs(tmp_path / "out"), tmp_path / "run")
