@@ -153,8 +153,8 @@ class Pairs:
         if "train" not in dataset.splits or not len(train := dataset.split("train")):
             raise DataError(f"the dataset has no train split (it has {', '.join(dataset.splits) or 'none'}); build one")
         levels_a_frame = dataset.index["levels_rate_hz"] / dataset.codec["frame_rate"]
-        law = Law.of(dataset.index)
         c = config.batches
+        law = Law.of(dataset.index, c)
         conditions = Conditions.read(Path(c.conditions), c.condition_dim) if c.conditions else None
         index = index_pairs(train, c, levels_a_frame, law)
         return cls(train, config, *index, levels_a_frame, law, *_scales(dataset, c.statistics), conditions)

@@ -34,6 +34,8 @@ class Batches(Section):
     crop_frames: Count = 128  # [I] 11.9 s; divisible by 2 ** (discriminator.levels - 1)
     anticipation_frames: Natural = 1  # [D] 0, 1, 11 are the paper's tau of 0, 0.1, 1 s
     batch_size: Count = 128  # [S] of all processes together, so that a run is the same on any number of GPUs
+    targets: list[str] = []  # classes to learn to play; [] is all that the build allows
+    exclude_targets: list[str] = []  # classes to leave out, beside those that the build excludes
     silence_db: float = -60.0  # [C] SMG: a 50 Hz frame above it is active
     active_share: Share = 0.5  # [C] SMG: of the crop, in mix and shifted target at once
     start_share: Share = 0.05  # [I] of crops begin at a song's true start, as a performance does

@@ -20,25 +20,34 @@ from train.errors import DataError
 
 @dataclass(frozen=True)
 class Law:
-    """The build's law of pairs: classes that are no targets, classes that are never heard, and in row i how probable
-    mixes of 1, 2, ... stems are where i + 1 stems may be heard."""
+    """The law of pairs, the build's and the config's: classes that are no targets, classes that are never heard, and in
+    row i how probable mixes of 1, 2, ... stems are where i + 1 stems may be heard."""
 
     exclude_targets: frozenset[str]
     exclude_contexts: frozenset[str]
     size_probabilities: tuple[tuple[float, ...], ...]
 
     @classmethod
-    def of(cls, index: dict[str, Any]) -> Self:
-        """As dataset.json has it. Raises DataError where an earlier Greenroom wrote that."""
+    def of(cls, index: dict[str, Any], c: Batches) -> Self:
+        """Of dataset.json. Raises DataError where an earlier Greenroom wrote that, or a class cannot be a target."""
         try:
             pairs = index["pairs"]
             rows = tuple(map(tuple, pairs["size_probabilities"]))
-            return cls(frozenset(pairs["exclude_targets"]), frozenset(pairs["exclude_contexts"]), rows)
+            excluded, contexts = frozenset(pairs["exclude_targets"]), frozenset(pairs["exclude_contexts"])
         except (KeyError, TypeError):
             raise DataError(
                 "dataset.json does not say which pairs may be drawn (`pairs`): an earlier Greenroom built it; "
                 "run the same `prep build` again"
             ) from None
+        for setting, names in (("targets", c.targets), ("exclude_targets", c.exclude_targets)):
+            if unknown := [name for name in names if name not in index["classes"]]:
+                raise DataError(
+                    f"batches.{setting} has {unknown[0]!r}, and the dataset's classes are {', '.join(index['classes'])}"
+                )
+        if refused := sorted(excluded.intersection(c.targets)):
+            raise DataError(f"batches.targets has {refused[0]!r}, which the build excludes (exclude_targets)")
+        others = frozenset(index["classes"]).difference(c.targets) if c.targets else frozenset()
+        return cls(excluded | others | frozenset(c.exclude_targets), contexts, rows)
 
     def targets(self, record: Record) -> list[int]:
         return [stem for stem, name in enumerate(record.meta["instruments"]) if name not in self.exclude_targets]
@@ -125,11 +134,18 @@ def index_pairs(
             at_starts += [(number, stem)] if at_start else []
     if not found:
         raise DataError(
-            f"the train split's {len(train)} songs hold no pair of mix and target: a song of {needed} frames or more, "
+            f"the train split's {len(train)} songs hold no pair of mix and target{_of_classes(c)}: a song of {needed} "
+            "frames or more, "
             f"with two stems, which sound together in {c.active_share:.0%} of a crop; build with more songs or stems"
         )
     index, song_starts = np.array(found, dtype=np.int64), np.array(at_starts, dtype=np.int64).reshape(-1, 2)
     return index, song_starts, dict(+classes), dropped  # +: those that are there
+
+
+def _of_classes(c: Batches) -> str:
+    named = {"targets": c.targets, "exclude_targets": c.exclude_targets}
+    told = "; ".join(f"batches.{name}: {', '.join(classes)}" for name, classes in named.items() if classes)
+    return f" ({told})" if told else ""
 
 
 def _blocks(

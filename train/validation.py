@@ -45,7 +45,7 @@ def find_pairs(dataset: Dataset, split: str, c: Batches, frames: int, most: int,
     overlap. Raises DataError where there is none."""
     if split not in dataset.splits:
         raise DataError(f"the dataset has no {split} split (it has {', '.join(dataset.splits) or 'none'})")
-    part, law = dataset.split(split), Law.of(dataset.index)
+    part, law = dataset.split(split), Law.of(dataset.index, c)
     c = c.model_copy(update={"crop_frames": frames})
     levels_a_frame = dataset.index["levels_rate_hz"] / dataset.codec["frame_rate"]
     found = [(record, *place) for record in part for place in _places(record, law, c, levels_a_frame)]

@@ -149,6 +149,30 @@ def test_the_only_context_has_nothing_to_hear(tmp_path: Path) -> None:
     assert (pairs.dropped, pairs.targets) == (1, 2)
 
 
+def test_targets_may_be_chosen_and_left_out_and_are_heard_all_the_same(tmp_path: Path) -> None:
+    made = [example("a", stems=5)]  # Piano, Bass, Percussive, Piano, Bass
+    law = allowed(exclude_targets=["Percussive"])
+    for number, (given, stems) in enumerate(
+        [({"targets": ["Bass"]}, {1, 4}), ({"exclude_targets": ["Bass"]}, {0, 3}), ({}, {0, 1, 3, 4})]
+    ):
+        pairs = pairs_of(tmp_path / str(number), made, law, **given)
+        assert set(pairs.index[:, 1].tolist()) == stems
+        for row in range(len(pairs)):
+            stem = int(pairs.index[row, 1])
+            assert set(pairs.law.heard(pairs.dataset[0], stem)[0]).issuperset({0, 1, 2, 3, 4} - {stem})
+
+
+def test_a_target_that_cannot_be_is_named(tmp_path: Path) -> None:
+    for given, message in (
+        ({"targets": ["Bas"]}, "batches.targets has 'Bas', and the dataset's classes are Piano, Bass, Percussive"),
+        ({"exclude_targets": ["bass"]}, "batches.exclude_targets has 'bass', and"),
+        ({"targets": ["Percussive"]}, "batches.targets has 'Percussive', which the build excludes"),
+        ({"targets": ["Bass"], "exclude_targets": ["Bass"]}, r"target \(batches.targets: Bass; batches.exclude_targ"),
+    ):
+        with pytest.raises(DataError, match=message):
+            pairs_of(tmp_path / str(given), [example("a", stems=3)], allowed(exclude_targets=["Percussive"]), **given)
+
+
 def test_a_dataset_that_does_not_say_its_law_is_refused(tmp_path: Path) -> None:
     message = r"does not say .* an earlier Greenroom built it; run the same `prep build` again"
     for number, wrong in enumerate([None, {}, {"exclude_targets": []}, {**allowed(), "size_probabilities": 3}]):
