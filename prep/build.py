@@ -28,7 +28,7 @@ from prep.example import Built, Job
 from prep.fingerprint import fingerprint, strangers
 from prep.instruments import CLASSES
 from prep.kept import kept_of, packing, take_over_kept
-from prep.ledger import check, count, write_ledger
+from prep.ledger import check, check_plan, count, write_ledger
 from prep.lock import alone, as_part, clear, locked
 from prep.plan import read_header, write_plan
 from prep.report import Report, Work
@@ -109,6 +109,7 @@ def build_part(
 def _begin(draft: Draft) -> None:
     """Writes down what was decided."""
     out = draft.out
+    check_plan(draft.ledger, draft.plan)
     write_ledger(draft.ledger, out / "ledger.parquet")
     check(draft.ledger, draft.config, str(out / "ledger.parquet"))
     write_plan(draft.plan, out / "plan.parquet", _header(draft))

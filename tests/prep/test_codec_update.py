@@ -18,7 +18,7 @@ from prep.generations import generations, prune
 from prep.lock import locked
 from prep.rebuild import rebuild
 from tests.prep.built import corpus_at, files, run, work_here
-from tests.prep.made import save_small_codec, write_corpus
+from tests.prep.made import save_small_codec, tones, write_corpus, write_track
 
 RENDITIONS = Augment(renditions=1, speed_probability=1.0)
 
@@ -103,6 +103,22 @@ def test_what_a_build_completes_is_not_pruned(tmp_path: Path, codec: str, monkey
 
     monkeypatch.setattr("prep.generations.locked", ended)
     assert prune(out, keep=1) == [] and len(shards.open(out)) == 3
+
+
+def test_a_ledger_of_a_build_that_went_no_further(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after the ledger and before the plan: a rebuild would count songs that it does not hold."""
+    root, out = write_corpus(tmp_path / "corpus", train=1), tmp_path / "out"
+    run(root, out, codec)
+    write_track(root / "train/Track00077", tones(9))
+    with monkeypatch.context() as patched:
+        patched.setattr("prep.build.write_plan", None)
+        with pytest.raises(TypeError):
+            run(root, out, codec)
+    other = save_small_codec(tmp_path, seed=1)
+    with pytest.raises(PrepError, match=r"differ in 4 files \(train/Track00077/stems/S00.flac, ...\)"):
+        rebuild(out, root, other, workers=1, progress=False)
+    run(root, out, codec)
+    assert rebuild(out, root, other, workers=1, progress=False).index["counts"]["used"] == 15
 
 
 def test_weights_that_are_written_anew_meanwhile(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
