@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import math
+import os
 import stat
 from io import BufferedReader
 from pathlib import Path
@@ -60,7 +61,7 @@ def read_audio(path: Path, most_bytes: float = math.inf) -> tuple[Audio, int] | 
 
 def _decode(path: Path, head: bytes, most_bytes: float) -> tuple[Audio, int] | Reject:
     """(channels, samples) and the rate."""
-    with soundfile.SoundFile(path) as file:
+    with soundfile.SoundFile(os.fsencode(path)) as file:  # soundfile takes no name that is not UTF-8 but in bytes
         if file.frames >= _OPEN_LENGTH:
             # libsndfile cannot step through it either
             return Reject("corrupt", "the header does not say how long it is; write it again with `flac` or `sox`")

@@ -28,8 +28,8 @@ from prep.example import Built, Job
 from prep.fingerprint import fingerprint, strangers
 from prep.instruments import CLASSES
 from prep.kept import kept_of, packing, take_over_kept
-from prep.ledger import check, count, write_ledger
-from prep.lock import alone, clear, locked
+from prep.ledger import check, check_plan, count, write_ledger
+from prep.lock import alone, as_part, clear, locked
 from prep.plan import read_header, write_plan
 from prep.report import Report, Work
 from prep.reuse import take_over
@@ -96,18 +96,20 @@ def build_part(
     device: Device = CPU,
 ) -> Report:
     """Of a build its `part`, beside others; the one that ends last completes the dataset."""
-    with locked(check_out(out), parts=True):
+    with locked(check_out(out), parts=True), as_part(out, part.number, part.of):
         with alone(out):
             draft = survey(corpus, out, config, workers, progress, rescan, device)
             _begin(draft)
         work = _make(draft, part.takes(draft.groups), workers, progress)
         with alone(out):
+            _check_plan(draft)
             return _end(draft, work)
 
 
 def _begin(draft: Draft) -> None:
     """Writes down what was decided."""
     out = draft.out
+    check_plan(draft.ledger, draft.plan)
     write_ledger(draft.ledger, out / "ledger.parquet")
     check(draft.ledger, draft.config, str(out / "ledger.parquet"))
     write_plan(draft.plan, out / "plan.parquet", _header(draft))
@@ -125,6 +127,18 @@ def _make(draft: Draft, mine: Set[str], workers: int, progress: bool) -> Work:
         _build_shards(draft, missing.difference(work.kept), unkept.difference(taken), workers, progress, work)
         work.wall_s = draft.scan_s + time.monotonic() - started
     return work
+
+
+def _check_plan(draft: Draft) -> None:
+    """Raises PrepError where another part has begun something else since: then no part would complete anything."""
+    header, config = read_header(draft.out / "plan.parquet")[0], draft.config.model_dump()
+    if header["generation"] != draft.generation:
+        differ = [name for name, value in header["config"].items() if config[name] != value]
+        raise PrepError(
+            f"{draft.out}: another part was begun meanwhile as generation {header['generation']}, this one as "
+            f"{draft.generation} (what differs: {', '.join(differ) or 'the corpus, or the codec'}); its shards stay. "
+            "Give all parts the same corpus and settings, and run this one again."
+        )
 
 
 def _end(draft: Draft, work: Work) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ class Device:
         if self.name != "cpu":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
             torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+            # read when cuBLAS is first used: without it cuDNN's LSTM may sum in another order the next time
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
     @contextmanager
     def memory(self) -> Iterator[None]:

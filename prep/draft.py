@@ -25,6 +25,7 @@ from prep.kept import Flac, kept_in, kept_of, made_of
 from prep.ledger import LedgerRow, make_ledger
 from prep.lock import LOCK
 from prep.multitrack import Multitrack
+from prep.names import printable
 from prep.plan import Plan, PlanRow, make_plan
 from prep.reuse import Known, audio_digests, known_in, shard_digest, stream_digests
 from prep.scan import ScanJob, ScanRow, Target, given_up, left_out, read_scan, scan, scan_key, write_scan
@@ -145,6 +146,7 @@ class Draft:
             scratch=self.folder,
             config=self.config,
             target=self.target,
+            identity=self.identity,
             device=self.device,
         )
 
@@ -189,6 +191,10 @@ def bytes_per_sample(identity: CodecIdentity) -> float:
 
 def check_out(out: Path) -> Path:
     """OUT, made where it was not; refuses a folder that holds something else, or that cannot be written."""
+    if printable(str(out)) != str(out):
+        raise PrepError(
+            f"--out {printable(str(out))} is not UTF-8, which tables cannot be read from. Name another one."
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -42,15 +42,23 @@ WRITTEN_AT_ONCE = 50
 
 
 def build_example(
-    job: Job, root: Path | None, scratch: Path, config: PrepConfig, target: Target, device: Device = CPU
+    job: Job,
+    root: Path | None,
+    scratch: Path,
+    config: PrepConfig,
+    target: Target,
+    identity: CodecIdentity,
+    device: Device = CPU,
 ) -> Built:
     """Every stream that is not known already is measured and encoded. `scratch`: a folder for what memory cannot hold.
 
-    Raises PrepError when a source has changed since the scan, or is needed and there is no `root`, and where the device
-    has too little memory.
+    Raises PrepError when a source has changed since the scan, or is needed and there is no `root`, when the codec is
+    not the one of this `identity` any more, and where the device has too little memory.
     """
     clock, row = Clock(), job.row
     codec = _codec(config.codec, device)
+    if codec.identity != identity:  # a training run may write its checkpoint anew
+        raise PrepError(f"codec {config.codec} has changed since this run began. Run the same command again.")
     frames = math.ceil(row.samples / codec.identity.hop)
     latents = np.zeros((len(job.members), frames, codec.identity.dim), np.float16)
     streams = read_streams(job.known)

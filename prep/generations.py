@@ -65,13 +65,14 @@ def prune(out: Path, keep: int) -> list[Generation]:
     is kept for none of these; the removed ones.
 
     Who reads a removed one goes on with the shards that are open."""
-    found = generations(out)
-    if not found[0].live or found[0].index is None:
-        raise PrepError(f"{out} has no live generation that is complete, so nothing is removed. Run the build again.")
-    before = [each for each in found[1:] if each.index is not None and each.name in shards.history(out)]
-    kept = {found[0].name, *(each.name for each in before[:keep])}
-    removed = [each for each in found if each.name not in kept]
-    with locked(out):
+    with locked(out):  # before anything is looked at: what a build is about to complete must not be taken for a rest
+        found = generations(out)
+        if not found[0].live or found[0].index is None:
+            told = "has no live generation that is complete, so nothing is removed. Run the build again."
+            raise PrepError(f"{out} {told}")
+        before = [each for each in found[1:] if each.index is not None and each.name in shards.history(out)]
+        kept = {found[0].name, *(each.name for each in before[:keep])}
+        removed = [each for each in found if each.name not in kept]
         for each in removed:
             (each.folder / "dataset.json").unlink(missing_ok=True)  # first: half a generation must not look whole
             shutil.rmtree(each.folder)

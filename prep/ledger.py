@@ -115,3 +115,14 @@ def check(rows: list[LedgerRow], config: PrepConfig, where: str) -> None:
             f"({config.max_bad_fraction:g}) allows; the first: {broken.path} ({broken.reason}). "
             f"Mend them (all of them: {where}), or --set max_bad_fraction=1."
         )
+
+
+def check_plan(rows: list[LedgerRow], plan: Plan) -> None:
+    """Raises PrepError unless what the ledger calls used is what the plan builds: the ledger on disk may be that of a
+    build that went no further."""
+    used = {row.path for row in rows if row.status == "used"}
+    if odd := used ^ {path for row in plan.rows for files in row.paths for path in files}:
+        raise PrepError(
+            f"ledger and plan are not of one build: they differ in {len(odd)} files ({min(odd)}, ...). "
+            "Run the `prep build` that you want again."
+        )

@@ -8,15 +8,16 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from prep.errors import PrepError
 
 LOCK = ".lock"
 LOCK_PARTS = ".lock-parts"
+LOCK_PART = ".lock-part-"
 
 
 @contextmanager
@@ -29,33 +30,61 @@ def locked(out: Path, parts: bool = False) -> Iterator[None]:
     """
     if not out.is_dir():
         raise PrepError(f"{out} is not a folder. Give the --out of a `prep build`.")
-    with (out / LOCK).open("a+") as file:
-        try:
-            _lock(file, (fcntl.LOCK_SH if parts else fcntl.LOCK_EX) | fcntl.LOCK_NB, out)
-        except BlockingIOError:
-            file.seek(0)
-            who = file.read(200) or "process unknown"
-            raise PrepError(f"{out} is being written ({who}). Wait until that has ended, or end it.") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M:%S}")
-        file.flush()
+    with (out / LOCK).open("ab+", buffering=0) as file:
+        _take(file, fcntl.LOCK_SH if parts else fcntl.LOCK_EX, out, f"{out} is being written")
+        _sign(file)
         try:
             if not parts:
                 clear(out, *out.glob("generations/*"), *out.glob("audio/*"))
+                for part in out.glob(f"{LOCK_PART}*"):
+                    part.unlink()
             yield
         finally:
             file.truncate(0)
 
 
 @contextmanager
+def as_part(out: Path, number: int, of: int) -> Iterator[None]:
+    """Of a build in parts one, which is not built twice at a time, nor beside parts of another number: these would
+    write the same shards. PrepError says who does."""
+    end = f"-of-{of}"
+    with (out / f"{LOCK_PART}{number}{end}").open("ab+", buffering=0) as file:
+        _take(file, fcntl.LOCK_EX, out, f"part {number}/{of} of {out} is being built already")
+        _sign(file)
+        for other in out.glob(f"{LOCK_PART}*"):
+            if not other.name.endswith(end):
+                with other.open("ab+", buffering=0) as theirs:
+                    _take(theirs, fcntl.LOCK_SH, out, f"{out} is being built in another number of parts")
+        yield
+
+
+@contextmanager
 def alone(out: Path) -> Iterator[None]:
     """For the steps that parts of a build take one after another; waits."""
-    with (out / LOCK_PARTS).open("a") as file:
+    with (out / LOCK_PARTS).open("ab") as file:
         _lock(file, fcntl.LOCK_EX, out)
         yield
 
 
-def _lock(file: TextIO, how: int, out: Path) -> None:
+def _take(file: BinaryIO, how: int, out: Path, told: str) -> None:
+    """Does not wait: PrepError says who has the lock."""
+    try:
+        _lock(file, how | fcntl.LOCK_NB, out)
+    except BlockingIOError:
+        file.seek(0)
+        who = file.read(200).decode(errors="replace") or "process unknown"
+        raise PrepError(f"{told} ({who}). Wait until that has ended, or end it.") from None
+
+
+def _sign(file: BinaryIO) -> None:
+    """Not needed for the lock: on a full disk, what makes room has to run, too."""
+    file.truncate(0)
+    who = f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M:%S}"
+    with suppress(OSError):
+        file.write(who.encode())
+
+
+def _lock(file: BinaryIO, how: int, out: Path) -> None:
     try:
         fcntl.flock(file, how)
     except BlockingIOError:

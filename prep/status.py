@@ -29,7 +29,11 @@ def lines(out: Path, root: Path | None, multitracks: Iterable[Multitrack]) -> li
         dataset = shards.open(out)
     except shards.ShardError as error:
         return [*told, f"missing: {error}"]
-    return told + (_stale_by_codec(dataset) or _stale_by_code(out, dataset)) + _by_source(out, root, multitracks)
+    told += _stale_by_codec(dataset) or _stale_by_code(out, dataset)
+    try:
+        return told + _by_source(out, root, multitracks)
+    except PrepError as error:  # of another build, that was begun or rolled back
+        return [*told, f"sources: not looked at; {error}"]
 
 
 def _stale_by_codec(dataset: shards.Dataset) -> list[str]:

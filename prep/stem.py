@@ -50,7 +50,8 @@ def _read(path: Path, digest: str, target: Target) -> Audio:
         what = loaded.reason if isinstance(loaded, Reject) else "other content"
         raise PrepError(
             f"{path} has changed since it was scanned ({what}). "
-            "Run the same build again, or name the corpus that was scanned: --root."
+            "Run the same build again (with --rescan, where the file kept its size and time), or name the corpus that "
+            "was scanned: --root."
         )
     return loaded[0]
 

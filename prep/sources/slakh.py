@@ -167,6 +167,8 @@ def _rendition(name: str, split: str, metadata: Mapping[str, Any]) -> tuple[str,
 
 def _read_metadata(path: Path) -> dict[str, Any] | Reject:
     """The mapping, with a mapping "stems" in it whose keys are text."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        return Reject("unreadable", "metadata.yaml is not a file but a folder, a pipe or a device")
     try:
         text = path.read_bytes().decode("utf-8", errors="replace")
     except FileNotFoundError:

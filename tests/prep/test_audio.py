@@ -1,6 +1,7 @@
 """Reading: exact samples, or the reason why not."""
 
 import hashlib
+import os
 import struct
 from pathlib import Path
 
@@ -84,6 +85,14 @@ def test_flac_of_open_length_says_so(tmp_path: Path) -> None:
     path.write_bytes(content)
     read = read_audio(path)
     assert isinstance(read, Reject) and "does not say how long" in read.detail
+
+
+def test_a_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"d\xe9mos")
+    folder.mkdir()
+    with (folder / "a.flac").open("wb") as file:
+        soundfile.write(file, noise()[0], RATE, format="FLAC")
+    assert read_audio(folder / "a.flac")[0].shape == (1, 30000)
 
 
 def test_wav_written_to_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:

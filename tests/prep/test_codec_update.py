@@ -1,20 +1,24 @@
 """Another codec for the same plan: what is not computed again, who reads what meanwhile, and the way back."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import shards
+from prep import draft
 from prep.build import build
 from prep.cli import main
 from prep.config import Augment, PrepConfig
 from prep.errors import PrepError
 from prep.generations import generations, prune
+from prep.lock import locked
 from prep.rebuild import rebuild
 from tests.prep.built import corpus_at, files, run, work_here
-from tests.prep.made import save_small_codec, write_corpus
+from tests.prep.made import save_small_codec, tones, write_corpus, write_track
 
 RENDITIONS = Augment(renditions=1, speed_probability=1.0)
 
@@ -80,6 +84,57 @@ def test_an_interrupted_rebuild_leaves_the_old_generation_live(
     assert [each.index is None for each in listed] == [False, True] and "not complete" in listed[1].line()
     prune(out, keep=1)
     assert [each.name for each in generations(out)] == [first]
+
+
+def test_what_a_build_completes_is_not_pruned(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not complete when prune begins, it is live when prune may write."""
+    root, out = write_corpus(tmp_path / "corpus", train=1), tmp_path / "out"
+    run(root, out, codec)
+    other = save_small_codec(tmp_path, seed=1)
+    with monkeypatch.context() as patched:
+        patched.setattr("prep.build.complete", lambda out: None)
+        patched.setattr("prep.build.Report", lambda *_: None)
+        rebuild(out, root, other, workers=1, progress=False)
+    assert [each.index is None for each in generations(out)] == [False, True]
+
+    def ended(out: Path) -> AbstractContextManager[None]:
+        rebuild(out, root, other, workers=1, progress=False)
+        return locked(out)
+
+    monkeypatch.setattr("prep.generations.locked", ended)
+    assert prune(out, keep=1) == [] and len(shards.open(out)) == 3
+
+
+def test_a_ledger_of_a_build_that_went_no_further(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after the ledger and before the plan: a rebuild would count songs that it does not hold."""
+    root, out = write_corpus(tmp_path / "corpus", train=1), tmp_path / "out"
+    run(root, out, codec)
+    write_track(root / "train/Track00077", tones(9))
+    with monkeypatch.context() as patched:
+        patched.setattr("prep.build.write_plan", None)
+        with pytest.raises(TypeError):
+            run(root, out, codec)
+    other = save_small_codec(tmp_path, seed=1)
+    with pytest.raises(PrepError, match=r"differ in 4 files \(train/Track00077/stems/S00.flac, ...\)"):
+        rebuild(out, root, other, workers=1, progress=False)
+    run(root, out, codec)
+    assert rebuild(out, root, other, workers=1, progress=False).index["counts"]["used"] == 15
+
+
+def test_weights_that_are_written_anew_meanwhile(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a training run, say: latents of others would lie under the name of those that the build began with."""
+    root, out = write_corpus(tmp_path / "corpus", train=1), tmp_path / "out"
+    save_small_codec(tmp_path, seed=1)
+    planned = draft.make_plan
+
+    def replaced(*args: Any) -> Any:
+        (tmp_path / "small-1.safetensors").replace(tmp_path / "small-0.safetensors")
+        return planned(*args)
+
+    monkeypatch.setattr(draft, "make_plan", replaced)
+    with pytest.raises(PrepError, match=r"small-0.safetensors has changed since this run began. Run the same command"):
+        run(root, out, codec)
+    assert not list(out.rglob("*.tar"))
 
 
 def test_a_song_more_leaves_the_other_shards_as_they_are(tmp_path: Path, codec: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -257,10 +258,13 @@ def flags() -> Iterator[list[Callable[[], bool]]]:
     cublas.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
 
 
-def test_float32_stays_float32(flags: list[Callable[[], bool]]) -> None:
+def test_float32_stays_float32(flags: list[Callable[[], bool]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     CPU.pin()
-    assert [flag() for flag in flags] == [True, True, False]
+    assert [flag() for flag in flags] == [True, True, False] and "CUBLAS_WORKSPACE_CONFIG" not in os.environ
     Device("cuda").pin()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert [flag() for flag in flags] == [False, False, True]
 
 

@@ -1,5 +1,6 @@
 import fcntl
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -51,12 +52,33 @@ def test_what_killed_builds_left_is_removed(tmp_path: Path, codec: str) -> None:
     assert files(out) == whole and not list(out.rglob("*.part"))
 
 
+def test_a_full_disk_keeps_nobody_from_making_room(tmp_path: Path) -> None:
+    """Who holds the lock cannot be written down, and `prep generations --prune` has to run."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"), (tmp_path / "file").open("wb", buffering=0) as file:
+            file.write(b"no room")
+        with locked(tmp_path):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_no_lock_is_put_into_a_folder_of_somebody_else(tmp_path: Path, codec: str) -> None:
     root = write_corpus(tmp_path / "corpus", train=1)
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(PrepError, match="holds files that are not a dataset's"):
         run(root, tmp_path, codec)
     assert not (tmp_path / ".lock").exists()
+
+
+def test_an_out_whose_tables_could_not_be_read(tmp_path: Path) -> None:
+    """pyarrow opens no file by a name that is not UTF-8."""
+    out = tmp_path / os.fsdecode(b"d\xe9mos")
+    with pytest.raises(PrepError, match=r"d\\udce9mos is not UTF-8, which tables cannot be read from"):
+        check_out(out)
+    assert not out.exists()
 
 
 def test_a_file_system_without_locks_is_told_and_used(

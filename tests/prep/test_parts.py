@@ -2,16 +2,22 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 import shards
-from prep.build import Part
+from prep import draft
+from prep.build import Part, build_part
 from prep.cli import main
+from prep.config import Loudness, PrepConfig
 from prep.errors import PrepError
-from tests.prep.built import files
+from prep.job import Built, Job
+from prep.report import Report
+from tests.prep.built import corpus_at, files, run, work_here
 from tests.prep.made import write_corpus
 
 
@@ -48,6 +54,62 @@ def test_a_part_that_is_missing(tmp_path: Path, codec: str) -> None:
     assert last.exit_code == 0 and "built in" in last.output and len(shards.open(out)) == 3
     again = cli.invoke(main, arguments(root, out, codec, "--part", "2/2"))
     assert "complete already" in again.output
+
+
+def asked(root: Path, out: Path, codec: str, part: Part, **settings: Any) -> Callable[[], Report]:
+    config = PrepConfig(codec=codec, **settings)
+    return lambda: build_part(corpus_at(root), out, config, 1, part, progress=False)
+
+
+def begun_while(monkeypatch: pytest.MonkeyPatch, other: Callable[[], Any]) -> None:
+    """`other` is called while the next part builds its second example."""
+    work_here(monkeypatch)
+    made, seen = draft.build_example, list[str]()
+
+    def build_example(job: Job, **others: Any) -> Built:
+        seen.append(job.id)
+        if len(seen) == 2:
+            other()
+        return made(job, **others)
+
+    monkeypatch.setattr(draft, "build_example", build_example)
+
+
+@pytest.mark.parametrize("second", [Part(1, 1), Part(2, 2)])
+def test_a_part_is_not_built_twice_at_once(
+    tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch, second: Part
+) -> None:
+    """As a queue does that has lost sight of a node: what ends first would clear away what the other writes."""
+    root, out = write_corpus(tmp_path / "corpus"), tmp_path / "out"
+    refused = []
+
+    def again() -> None:
+        with pytest.raises(PrepError, match=r"is being built (already|in another number of parts) \(process ") as told:
+            asked(root, out, codec, second)()
+        refused.append(told)
+
+    begun_while(monkeypatch, again)
+    asked(root, out, codec, Part(1, 1))()
+    assert len(refused) == 1
+    run(root, tmp_path / "whole", codec)
+    assert files(out) == files(tmp_path / "whole")
+    assert list(out.glob(".lock-part-*"))
+    run(root, out, codec)
+    assert not list(out.glob(".lock-part-*"))
+
+
+def test_parts_of_other_settings(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = write_corpus(tmp_path / "corpus", train=1), tmp_path / "out"
+    first, loud = asked(root, out, codec, Part(1, 2)), Loudness(mix_lufs=-20.0)
+    begun_while(monkeypatch, asked(root, out, codec, Part(2, 2), loudness=loud))
+    with pytest.raises(
+        PrepError, match=r"another part was begun meanwhile as generation .* \(what differs: loudness\)"
+    ):
+        first()
+    asked(root, out, codec, Part(2, 2))()
+    assert first().work is None
+    run(root, tmp_path / "whole", codec)
+    assert files(tmp_path / "whole").items() <= files(out).items()
 
 
 def test_every_shard_is_one_parts() -> None:

@@ -94,7 +94,8 @@ def test_a_source_that_changes_after_the_scan(
         return plan
 
     monkeypatch.setattr(module, "make_plan", change_then_plan)
-    with pytest.raises(PrepError, match=r"S00.flac has changed since it was scanned \((missing_audio|other content)\)"):
+    reasons = "missing_audio|other content"
+    with pytest.raises(PrepError, match=rf"S00.flac has changed since it was scanned \(({reasons})\).*--rescan"):
         run(root, tmp_path / "out", codec)
     monkeypatch.setattr(module, "make_plan", planned)
     run(root, tmp_path / "out", codec)

@@ -1,5 +1,6 @@
 """Slakh's layouts and their known defects, on folders made here; no audio is decoded while reading a corpus."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,16 @@ def test_unreadable_metadata_rejects_the_track_and_no_other(tmp_path: Path, cont
     multitracks, rejected = read_slakh(tmp_path)
     assert [found.id for found in multitracks] == ["track00001"]
     assert reasons(rejected, tmp_path) == {"Track00002": "bad_metadata"}
+
+
+def test_a_pipe_for_metadata_is_not_waited_for(tmp_path: Path) -> None:
+    make_track(tmp_path / "Track00001", {"S00": entry(0)})
+    metadata = make_track(tmp_path / "Track00002", {"S00": entry(0)}) / "metadata.yaml"
+    metadata.unlink()
+    os.mkfifo(metadata)
+    multitracks, rejected = read_slakh(tmp_path)
+    assert [found.id for found in multitracks] == ["track00001"]
+    assert reasons(rejected, tmp_path) == {"Track00002": "unreadable"}
 
 
 def test_a_track_without_audio_is_reported(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 import shards
 from prep.cli import main
+from prep.config import Mixing
 from tests.prep.built import run
 from tests.prep.made import RATE, save_small_codec, tone, tones, write_corpus, write_track
 
@@ -49,6 +50,19 @@ def test_all_that_can_be_stale(tmp_path: Path, codec: str, monkeypatch: pytest.M
     assert "stale: every stream; codec" in told(out)
     (out / "generations" / report.generation / "dataset.json").unlink()
     assert "not complete: 3 shards are finished" in told(out) and "missing: " in told(out)
+
+
+def test_another_build_was_begun(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its plan lies there, and the live generation is told of all the same."""
+    root, out = write_corpus(tmp_path / "corpus", train=1), tmp_path / "out"
+    live = run(root, out, codec).generation
+    with monkeypatch.context() as patched:
+        patched.setattr("prep.draft.build_example", None)
+        with pytest.raises(TypeError):
+            run(root, out, codec, mixing=Mixing(subsets_per_target=4))
+    lines = told(out, root).splitlines()
+    assert lines[0].startswith(f"* {live}") and len(lines) == 4
+    assert lines[2].startswith("stale: the plan; ") and lines[3].startswith("sources: not looked at; ")
 
 
 def test_no_dataset(tmp_path: Path) -> None:
