@@ -55,8 +55,8 @@ def load_causal(path: Path) -> CausalCodec:
             tensors = {name: file.get_tensor(name).float() for name in names}
         codec = CausalCodec(_config(metadata))
         codec.load_state_dict(tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])  # of wrong tensors the 2nd names one
         raise CodecError(f"codec weights {path} cannot be loaded ({reason}). Fetch or train them again.") from error
     if bad := [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise CodecError(f"codec weights {path} hold NaN or infinity in {bad[0]}. Train them again.")
