@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -56,7 +57,7 @@ def load_causal(path: Path) -> CausalCodec:
         codec = CausalCodec(_config(metadata))
         codec.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])  # of wrong tensors the 2nd names one
+        reason = shorten(str(error), 160, placeholder=" …")  # of tensors that do not fit, the first
         raise CodecError(f"codec weights {path} cannot be loaded ({reason}). Fetch or train them again.") from error
     if bad := [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         raise CodecError(f"codec weights {path} hold NaN or infinity in {bad[0]}. Train them again.")
