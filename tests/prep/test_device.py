@@ -140,7 +140,9 @@ class Hungry(CausalCodec):
 def test_too_little_memory_names_the_setting(
     tmp_path: Path, root: Path, codec: str, monkeypatch: pytest.MonkeyPatch, error: Exception, told: type[Exception]
 ) -> None:
-    hungry = Hungry(load_codec(codec).config)
+    asked = load_codec(codec)
+    hungry = Hungry(asked.config)
+    hungry.load_state_dict(asked.state_dict())
     hungry.error = error
     use(monkeypatch, hungry.freeze())
     message = r"too little memory.*lower --batch-frames, which is 12, or with fewer --workers"

@@ -133,7 +133,7 @@ CHANGES: dict[str, Callable[[Case], int]] = {
     "more mixes": more_mixes,
     "a song more": song_added,
     "a song less": song_removed,
-    "`max_bad_fraction`": fewer_bad,
+    "`max_bad_fraction`, or anything of a training config": fewer_bad,
     "`keep_audio`": keep_audio,
 }
 
