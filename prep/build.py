@@ -102,7 +102,7 @@ def build_part(
             _begin(draft)
         work = _make(draft, part.takes(draft.groups), workers, progress)
         with alone(out):
-            _check_plan(draft)
+            _check_ours(draft)
             return _end(draft, work)
 
 
@@ -129,7 +129,7 @@ def _make(draft: Draft, mine: Set[str], workers: int, progress: bool) -> Work:
     return work
 
 
-def _check_plan(draft: Draft) -> None:
+def _check_ours(draft: Draft) -> None:
     """Raises PrepError where another part has begun something else since: then no part would complete anything."""
     header, config = read_header(draft.out / "plan.parquet")[0], draft.config.model_dump()
     if header["generation"] != draft.generation:

@@ -81,10 +81,10 @@ def draw(run: Path, path: Path) -> None:
 
     rows = _rows(run / "metrics.jsonl")
     panels = {title: found for title, names in PANELS.items() if (found := [n for n in names if n in rows])}
-    figure = Figure(figsize=(10, 2.5 * -(-len(panels) // 2)), dpi=80, layout="constrained")
-    for ax, (title, names) in zip(
-        figure.subplots(-(-len(panels) // 2), 2, squeeze=False).flat, panels.items(), strict=False
-    ):
+    high = -(-len(panels) // 2)
+    figure = Figure(figsize=(10, 2.5 * high), dpi=80, layout="constrained")
+    axes = figure.subplots(high, 2, squeeze=False).flat
+    for ax, (title, names) in zip(axes, panels.items(), strict=False):
         for name in names:
             steps, values = rows[name].T
             pieces = np.array_split(np.arange(len(steps)), min(100, len(steps)))

@@ -135,8 +135,8 @@ def index_pairs(
     if not found:
         raise DataError(
             f"the train split's {len(train)} songs hold no pair of mix and target{_of_classes(c)}: a song of {needed} "
-            "frames or more, "
-            f"with two stems, which sound together in {c.active_share:.0%} of a crop; build with more songs or stems"
+            f"frames or more, with two stems, which sound together in {c.active_share:.0%} of a crop; build with more "
+            "songs or stems"
         )
     index, song_starts = np.array(found, dtype=np.int64), np.array(at_starts, dtype=np.int64).reshape(-1, 2)
     return index, song_starts, dict(+classes), dropped  # +: those that are there
