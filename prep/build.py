@@ -22,11 +22,10 @@ from prep.certified import certificate_of
 from prep.config import PrepConfig
 from prep.device import CPU, Device
 from prep.draft import Corpus, Draft, check_out, survey
-from prep.engines import local
 from prep.errors import PrepError
-from prep.example import Built, Job
 from prep.fingerprint import fingerprint, strangers
 from prep.instruments import CLASSES
+from prep.job import Built, Job
 from prep.kept import kept_of, packing, take_over_kept
 from prep.ledger import check, check_plan, count, write_ledger
 from prep.lock import alone, as_part, clear, locked
@@ -181,7 +180,7 @@ def _build_shards(draft: Draft, missing: set[str], unkept: set[str], workers: in
     work.elsewhere = strangers(_taken_over(draft, jobs), draft.device)
     with (
         tqdm(total=len(jobs), desc="build", unit="example", disable=not progress) as bar,
-        closing(_watched(local(draft.worker(), jobs, workers), bar, work)) as every,
+        closing(_watched(draft.built(jobs, workers), bar, work)) as every,
     ):
         for done, (name, rows) in enumerate(groups.items()):
             try:

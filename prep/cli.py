@@ -136,7 +136,7 @@ def build(
     dry_run: bool,
     workers: int,
     device: str,
-    batch_frames: int | None,
+    **batch: int | None,
 ) -> None:
     """Build or update a dataset of causal latents."""
     from prep.config import read_config
@@ -155,7 +155,7 @@ def build(
     from prep.lock import locked
     from prep.sources.slakh import read_slakh
 
-    parted, there = Part.of_text(part) if part else None, device_of(device, batch_frames)
+    parted, there = Part.of_text(part) if part else None, device_of(device, **batch)
     multitracks, rejects = read_slakh(root)
     corpus = Corpus(dataset, root, multitracks[:limit], rejects)
     if limit and limit < len(multitracks):
@@ -175,7 +175,7 @@ def build(
 @click.option("--root", type=PATH, help="With --add: the corpus that DATA was built from.")
 @workers_option
 @device_options
-def mixes(data: Path, add: int | None, root: Path | None, workers: int, device: str, batch_frames: int | None) -> None:
+def mixes(data: Path, add: int | None, root: Path | None, workers: int, device: str, **batch: int | None) -> None:
     """Tell what more mixes would bring a dataset; with --add, add them. Stems and mixes that are there stay."""
     from prep.device import device_of
     from prep.mixes import add_mixes, costs_of
@@ -185,7 +185,7 @@ def mixes(data: Path, add: int | None, root: Path | None, workers: int, device: 
         return
     if root is None:
         raise PrepError("--add needs the corpus that the dataset was built from: --root FOLDER.")
-    report = add_mixes(data, root, add, workers, device=device_of(device, batch_frames))
+    report = add_mixes(data, root, add, workers, device=device_of(device, **batch))
     click.echo("\n".join(report.lines()))
     total = report.index["config"]["mixing"]["subsets_per_target"]
     click.echo(f"  a later `prep build` keeps them with --set mixing.subsets_per_target={total}")

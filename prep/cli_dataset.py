@@ -15,16 +15,21 @@ workers_option = click.option("--workers", type=click.IntRange(1), default=os.cp
 
 
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--device and --batch-frames, for `device_of`."""
+    """--device, --batch-frames and --batch-streams, for `device_of`."""
     device = click.option(
         "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the codec runs."
     )
     frames = click.option(
         "--batch-frames",
         type=click.IntRange(1, 1 << 16),
-        help="With cuda: frames of a stream to encode at a time; fewer take less memory. [default: 512]",
+        help="With cuda: frames to encode at a time; fewer take less memory. [default: 256 a stream]",
     )
-    return device(frames(command))
+    streams = click.option(
+        "--batch-streams",
+        type=click.IntRange(1, 1 << 10),
+        help="With cuda: of so many streams, stems or mixes, at a time. [default: 8]",
+    )
+    return device(frames(streams(command)))
 
 
 @click.command()
@@ -33,12 +38,12 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--root", type=PATH, help="The corpus that DATA was built from; not needed where its audio is kept.")
 @workers_option
 @device_options
-def rebuild(data: Path, codec: str, root: Path | None, workers: int, device: str, batch_frames: int | None) -> None:
+def rebuild(data: Path, codec: str, root: Path | None, workers: int, device: str, **batch: int | None) -> None:
     """Encode DATA's plan again with another codec, and make that the live generation."""
     from prep.device import device_of
     from prep.rebuild import rebuild as run
 
-    there = device_of(device, batch_frames)
+    there = device_of(device, **batch)
     click.echo("\n".join(run(data, root, codec, workers, device=there).lines()))
     click.echo(f"  back to the generation before: prep rollback {data}")
 
@@ -103,12 +108,12 @@ def finish(data: Path) -> None:
 @click.option("--root", type=PATH, help="With --repair: the corpus that DATA was built from.")
 @workers_option
 @device_options
-def verify(data: Path, repair: bool, root: Path | None, workers: int, device: str, batch_frames: int | None) -> None:
+def verify(data: Path, repair: bool, root: Path | None, workers: int, device: str, **batch: int | None) -> None:
     """Hold all of DATA to its digests: a line for each fault, and exit code 1 where there is one."""
     from prep.device import device_of
     from prep.verify import verify as run
 
-    if not run(data, workers, repair, root, device=device_of(device, batch_frames)):
+    if not run(data, workers, repair, root, device=device_of(device, **batch)):
         sys.exit(1)
 
 

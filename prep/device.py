@@ -12,10 +12,12 @@ import torch
 from prep.codecs.streams import STRETCH_FRAMES
 from prep.errors import PrepError
 
-# Frames of a stream that a call of the codec takes: part of an encoding's identity, since float sums depend on shapes.
-# The processor takes STRETCH_FRAMES; a GPU has more to do at a time and a memory of its own, so there it is a setting.
-# A piece of so much stereo audio has 17 MB, and the build holds as much of every stem that is too long for its memory.
-BATCH_FRAMES = 512
+# What a call of the codec takes is part of an encoding's identity, since float sums depend on shapes. The processor
+# takes STRETCH_FRAMES of one stream; a GPU has more to do at a time and a memory of its own, so there both are
+# settings. So much stereo audio has 8 MB a stream; the build holds as much of every stem that is too long for its
+# memory.
+STREAM_FRAMES = 256
+BATCH_STREAMS = 8
 
 # what CUDA's libraries say when they find no memory, beside torch's own error
 _NO_MEMORY = ("out of memory", "ALLOC_FAILED")
@@ -23,22 +25,27 @@ _NO_MEMORY = ("out of memory", "ALLOC_FAILED")
 
 @dataclass(frozen=True)
 class Device:
-    """A call of the codec takes `batch_frames` of one stream; a last call takes what is left, up to the end of its
-    frame. No call holds two streams: so no stream's numbers hang on which others are encoded, and none is padded to
-    another's length. `ahead`: what is encoded next is read and mixed in a thread meanwhile."""
+    """A call of the codec takes up to `batch_frames`: equally many of each of `batch_streams` streams (prep.encode
+    tells which). `ahead`: what is encoded next is read and mixed in a thread meanwhile."""
 
     name: str = "cpu"
     batch_frames: int = STRETCH_FRAMES
+    batch_streams: int = 1
     ahead: bool = False
+
+    @property
+    def stretch_frames(self) -> int:
+        """Of each stream in a call."""
+        return self.batch_frames // self.batch_streams
 
     @property
     def fingerprint(self) -> dict[str, str]:
         """What has to be equal for equal bytes, beside the machine and its libraries. Nothing, where processors do as
         they always did."""
-        if self.name == "cpu" and self.batch_frames == STRETCH_FRAMES:
+        if self.name == "cpu" and (self.stretch_frames, self.batch_streams) == (STRETCH_FRAMES, 1):
             return {}
         what = "cpu" if self.name == "cpu" else f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
-        return {"device": f"{what}, {self.batch_frames} frames a call"}
+        return {"device": f"{what}, {self.stretch_frames} frames of {self.batch_streams} streams a call"}
 
     def pin(self) -> None:
         """In a worker: equal calls give equal numbers, and float32 is not cut to TensorFloat-32."""
@@ -65,11 +72,14 @@ class Device:
 CPU = Device()
 
 
-def device_of(name: str, batch_frames: int | None = None) -> Device:
+def device_of(name: str, batch_frames: int | None = None, batch_streams: int | None = None) -> Device:
     """As it is asked for on the command line. Raises PrepError where it cannot be had."""
     if name == "cpu":
-        if batch_frames is not None:
-            raise PrepError(f"--batch-frames is for --device cuda; the cpu takes {STRETCH_FRAMES} frames a call.")
+        if batch_frames is not None or batch_streams is not None:
+            raise PrepError(
+                "--batch-frames and --batch-streams are for --device cuda; "
+                f"the cpu takes {STRETCH_FRAMES} frames of one stream a call."
+            )
         return CPU
     if not torch.cuda.is_available():
         built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
@@ -77,4 +87,11 @@ def device_of(name: str, batch_frames: int | None = None) -> Device:
             f"--device {name}: torch {torch.__version__} finds no GPU (it {built}; nvidia-smi tells whether the driver "
             "finds one). Without one: --device cpu."
         )
-    return Device(name, batch_frames or BATCH_FRAMES, ahead=True)
+    streams = batch_streams or BATCH_STREAMS
+    device = Device(name, batch_frames or STREAM_FRAMES * streams, streams, ahead=True)
+    if not device.stretch_frames:
+        raise PrepError(
+            f"--batch-frames {device.batch_frames} leaves no frame to each of --batch-streams {device.batch_streams}. "
+            "Give more frames, or fewer streams."
+        )
+    return device

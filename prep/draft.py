@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -20,7 +20,8 @@ from prep.config import PrepConfig
 from prep.device import CPU, Device
 from prep.engines import local
 from prep.errors import PrepError, Reject
-from prep.example import Built, Job, build_example
+from prep.example import build_examples
+from prep.job import Built, Job, bundled
 from prep.kept import Flac, kept_in, kept_of, made_of
 from prep.ledger import LedgerRow, make_ledger
 from prep.lock import LOCK
@@ -32,6 +33,9 @@ from prep.scan import ScanJob, ScanRow, Target, given_up, left_out, read_scan, s
 
 # what a SIGKILL may cost of a scan; more where writing it down takes more than a twentieth of the time
 KEEP_EVERY_S = 10.0
+# of the codec, for a bundle of examples, where a call takes several streams: in the last calls of each bundle there are
+# rows that are nobody's, about as many frames as one call takes
+BUNDLE_CALLS = 128
 
 
 @dataclass(frozen=True)
@@ -138,17 +142,24 @@ class Draft:
             {i: kept[digest] for i, digest in enumerate(audio) if digest in kept},
         )
 
-    def worker(self) -> Callable[[Job], Built]:
-        """What is done with each job."""
-        return partial(
-            build_example,
+    def built(self, jobs: Sequence[Job], workers: int) -> Iterator[Built]:
+        """Their examples, in order."""
+        hop, device, most_frames = self.identity.hop, self.device, 0
+        if device.batch_streams > 1:
+            frames = sum(len(job.missing) * -(-job.row.samples // hop) for job in jobs)
+            # large ones for little padding, but two at least for each worker; no byte hangs on it
+            most_frames = min(BUNDLE_CALLS * device.batch_frames, frames // (2 * workers))
+        make = partial(
+            build_examples,
             root=self.root,
             scratch=self.folder,
             config=self.config,
             target=self.target,
             identity=self.identity,
-            device=self.device,
+            device=device,
         )
+        for examples in local(make, list(bundled(jobs, hop, most_frames)), workers):
+            yield from examples
 
 
 def target_of(identity: CodecIdentity, config: PrepConfig) -> Target:

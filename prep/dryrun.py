@@ -18,8 +18,7 @@ from pathlib import Path
 from prep.certified import certificate_of
 from prep.codecs import CodecIdentity
 from prep.draft import Draft
-from prep.engines import local
-from prep.example import Built, Job
+from prep.job import Built, Job
 from prep.ledger import check
 from prep.plan import PlanRow
 from prep.report import ledger_lines
@@ -100,7 +99,7 @@ def _sampled(draft: Draft, jobs: list[Job], workers: int) -> tuple[list[Built], 
     with tempfile.TemporaryDirectory() as scratch:
         worker = replace(draft, out=Path(scratch))
         worker.folder.mkdir(parents=True)
-        built = list(local(worker.worker(), [Job(row, keep=draft.config.keep_audio) for row in cut], workers))
+        built = list(worker.built([Job(row, keep=draft.config.keep_audio) for row in cut], workers))
     return built, time.monotonic() - started
 
 

@@ -1,94 +1,184 @@
-"""Streams to latents, stretch by stretch: the stems' audio is mixed, and the codec carries its state along."""
+"""Streams to latents, stretch by stretch: the codec carries its state along.
+
+Where a call of the codec takes several streams (`Device.batch_streams`), their pieces wait until there are as many of
+one length. What a call looks like hangs on the stream alone: pieces of a stretch, then of ever smaller powers of two,
+always in a batch of that size, with silence in the rows that are left over in the end. So a stream's numbers do not
+hang on which others are encoded, if only rows of a batch do not hang on each other, and `check_rows` holds the device
+to that.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from prep.codecs import Codec
-from prep.codecs.streams import EncodeStream
+from prep.codecs.streams import EncodeStream, push_together
 from prep.device import CPU, Device
-from prep.spool import Audio, Spool
-from prep.stages.mixing import Members, mix_audio
+from prep.errors import PrepError
+from prep.pieces import Lap
+from prep.spool import Audio
 
-# pieces that wait for the encoder, where they are made ahead of it
-AHEAD = 2
-
-Piece = tuple[int, Audio]  # a stream's number, and its next stretch: (channels, samples)
-Pieces = Generator[Piece, None, None]
-Lap = Callable[[str], None]
-
-
-def mixed(
-    wanted: Mapping[int, tuple[Members, float]], gains_db: list[float], spool: Spool, length: int, lap: Lap
-) -> Pieces:
-    """The streams in `wanted` side by side, in stretches of `length`. Each has its members and, of a mix, the gain on
-    their sum. Channels that are alike are one, repeated as a view.
-
-    `lap` is told the name of each stage that has ended."""
-    used = (i for members, _ in wanted.values() for i in members)
-    for stems in spool.stretches(used, length):
-        single = {i: audio[:1] for i, audio in stems.items() if audio.strides[0] == 0}
-        lap("read")
-        for number, (members, gain) in wanted.items():
-            audio = mix_audio(single if single.keys() >= set(members) else stems, gains_db, members)
-            if len(members) > 1:
-                audio *= np.float32(10 ** (gain / 20))
-            lap("mix")
-            yield number, np.broadcast_to(audio, stems[members[0]].shape)
+# Bytes of audio that wait for as much of other streams. Examples of fewer streams than a call takes need it: of eight
+# stereo streams at 44.1 kHz, so much is three minutes of each.
+WAITING_BYTES = 1 << 29
+# A stream's last piece may be longer than the stream by this share of the stream, so that small pieces are few.
+ROUNDED = 1 / 64
 
 
-def ahead(pieces: Pieces, skip: Callable[[], None]) -> Pieces:
-    """The same, each made in a thread while those before it are used; at most AHEAD of them wait.
+class Stream:
+    """One on its way through the codec. `latents`: (frames, dim), to be filled in. `ran`: the frames that the codec ran
+    for it, rows of its calls that were nobody's among them."""
 
-    What is raised there is raised here. `skip` is called by either thread where it may have waited for the other. To be
-    closed where it may be left early: then the thread has ended, and `pieces` may be closed."""
+    def __init__(self, latents: NDArray[np.float16]) -> None:
+        self.latents = latents
+        self.encoder: EncodeStream | None = None  # while it is under way
+        self.waiting: deque[Waiting] = deque()
+        self.heard = self.done = self.ran = 0
 
-    def make() -> Piece | None:
-        skip()
-        return next(pieces, None)
-
-    with ThreadPoolExecutor(1, "ahead") as thread:
-        waiting = deque(thread.submit(make) for _ in range(AHEAD))
-        try:
-            while piece := waiting.popleft().result():
-                waiting.append(thread.submit(make))
-                skip()
-                yield piece
-        finally:
-            thread.shutdown(cancel_futures=True)
+    def take(self, latents: NDArray[Any]) -> None:
+        """The next frames; those beyond the stream's end are of what its last piece was rounded up with."""
+        stop = min(self.done + len(latents), len(self.latents))
+        with np.errstate(over="ignore"):  # infinity is looked for when all is done
+            self.latents[self.done : stop] = latents[: stop - self.done]
+        self.done = stop
 
 
-def encode(
-    codec: Codec,
-    pieces: Iterable[Piece],
-    wanted: Collection[int],
-    latents: NDArray[np.float16],
-    lap: Lap,
-    device: Device = CPU,
-) -> None:
-    """Fills in `latents` (streams, frames, dim) of the `wanted` streams; pieces of others only pass by.
+class Waiting:
+    """A piece of a stream that a call of the codec will take, with silence up to `frames`."""
 
-    Pieces are of the device's `batch_frames`, but for a stream's last one. What a codec that hears the future gives for
-    a piece comes when it has heard that. Raises PrepError where the device, on which the codec is, has too little
-    memory."""
-    streams = {number: EncodeStream(codec) for number in wanted}
-    heard, done, hop = Counter[int](), Counter[int](), codec.identity.hop
-    for number, audio in pieces:
-        if number not in streams:
-            continue
-        padded = np.pad(audio, ((0, 0), (0, -audio.shape[1] % hop)))
-        heard[number] += padded.shape[1] // hop
-        with device.memory(), torch.inference_mode():
-            there = torch.from_numpy(padded[None]).to(device.name)
-            found = [out[0].cpu().numpy() for out in streams[number].push(there, heard[number] == latents.shape[1])]
-        for out in found:
-            with np.errstate(over="ignore"):  # infinity is looked for when all is done
-                latents[number, done[number] : done[number] + len(out)] = out
-            done[number] += len(out)
+    def __init__(self, audio: Audio, frames: int, last: bool) -> None:
+        self.audio, self.frames, self.last = audio, frames, last
+        self.nbytes = audio[0].nbytes * (1 if audio.strides[0] == 0 else len(audio))
+
+
+def encode(codec: Codec, pieces: Iterable[tuple[Stream, Audio]], lap: Lap, device: Device = CPU) -> None:
+    """Fills in the streams' latents. Pieces are of the device's `stretch_frames`, but for a stream's last one.
+
+    What a codec that hears the future gives for a piece comes when it has heard that. Raises PrepError where the
+    device, on which the codec is, has too little memory."""
+    calls = Calls(codec, device)
+    for stream, audio in pieces:
+        calls.add(stream, audio)
         lap("encode")
+    calls.end()
+    lap("encode")
+
+
+class Calls:
+    """Of the codec: streams whose next pieces are alike wait for each other, and no longer than they have to."""
+
+    def __init__(self, codec: Codec, device: Device) -> None:
+        self._codec, self._device = codec, device
+        self._alike: dict[tuple[object, ...], list[Stream]] = {}  # whose next pieces a call can take together
+        self._full: deque[list[Stream]] = deque()  # ... and which are as many as it takes
+        self._bytes = 0
+
+    def add(self, stream: Stream, audio: Audio) -> None:
+        idle = not stream.waiting
+        if not stream.heard:
+            with self._device.memory():
+                stream.encoder = EncodeStream(self._codec)
+        for piece in self._cut(stream, audio):
+            stream.waiting.append(piece)
+            self._bytes += piece.nbytes
+        if idle:
+            self._queue(stream)
+        self._run(WAITING_BYTES)
+
+    def end(self) -> None:
+        self._run(0)
+
+    def _run(self, most: int) -> None:
+        """What is full, and then what is not, until at most so many bytes wait. Long pieces come first: those after
+        them may meet shorter ones."""
+        while self._full or self._bytes > most:
+            longest = None if self._full else max(self._alike, key=lambda alike: (alike[0], len(self._alike[alike])))
+            self._call(self._full.popleft() if longest is None else self._alike.pop(longest))
+
+    def _queue(self, stream: Stream) -> None:
+        if stream.waiting and stream.encoder:
+            piece = stream.waiting[0]
+            alike = (piece.frames, piece.last, *stream.encoder.place)
+            self._alike.setdefault(alike, []).append(stream)
+            if len(self._alike[alike]) == self._device.batch_streams:
+                self._full.append(self._alike.pop(alike))
+
+    def _call(self, streams: list[Stream]) -> None:
+        pieces, i = [stream.waiting.popleft() for stream in streams], self._codec.identity
+        frames, rows = pieces[0].frames, self._device.batch_streams
+        audio = np.zeros((rows, i.channels, frames * i.hop), np.float32)
+        for row, piece in enumerate(pieces):
+            audio[row, :, : piece.audio.shape[1]] = piece.audio
+            self._bytes -= piece.nbytes
+        with self._device.memory(), torch.inference_mode():
+            there = torch.from_numpy(audio).to(self._device.name)
+            encoders = [stream.encoder for stream in streams if stream.encoder]
+            found = push_together(encoders, there, pieces[0].last)
+            latents = [out.cpu().numpy() for out in found]
+        streams[0].ran += (rows - len(streams)) * frames
+        for row, stream in enumerate(streams):
+            stream.ran += frames
+            for out in latents:
+                stream.take(out[row])
+            if stream.done == len(stream.latents):
+                stream.encoder = None  # its state may be large
+            self._queue(stream)
+
+    def _cut(self, stream: Stream, audio: Audio) -> Iterator[Waiting]:
+        """To whole frames, and, what is no whole stretch, to powers of two, of which all streams have some alike."""
+        i, stretch, total = self._codec.identity, self._device.stretch_frames, len(stream.latents)
+        frames = -(-audio.shape[1] // i.hop)
+        stream.heard += frames
+        ends = stream.heard == total
+        sizes = [frames]
+        if self._device.batch_streams > 1 and frames < stretch:
+            sizes = powers_of_two(frames, stretch, int(total * ROUNDED) if i.causal else 1)
+        start = 0
+        for size in sizes:
+            stop = start + size
+            last = ends and stop >= frames and not i.causal  # what is causal need not know
+            yield Waiting(audio[:, start * i.hop : stop * i.hop], size, last)
+            start = stop
+
+
+def powers_of_two(frames: int, most: int, rounded: int) -> list[int]:
+    """Descending, and none over `most`; they come to `frames`, rounded up by fewer than `rounded`."""
+    unit = 1 << max(0, min(rounded, most).bit_length() - 1)
+    left, size, sizes = -(-frames // unit) * unit, 1 << (most.bit_length() - 1), []
+    while left:
+        if size <= left:
+            sizes.append(size)
+            left -= size
+        else:
+            size //= 2
+    return sizes
+
+
+def check_rows(codec: Codec, device: Device) -> None:
+    """Raises PrepError where a row of a batch hangs, in any bit, on its place or on what the others are.
+
+    On made noise, in pieces as they occur."""
+    i, rows = codec.identity, device.batch_streams
+    sizes = [device.stretch_frames, *powers_of_two(2 * device.stretch_frames - 1, device.stretch_frames, 1)]
+    made = np.random.default_rng(0).standard_normal((rows, i.channels, sum(sizes) * i.hop), np.float32)
+    noise = torch.from_numpy(0.1 * made).to(device.name)
+    alone = noise.clone()
+    alone[1:] = 0
+    with device.memory(), torch.inference_mode():
+        found, turned, first = (_in_pieces(codec, audio, sizes) for audio in (noise, noise.roll(1, 0), alone))
+    if not torch.equal(turned, found.roll(1, 0)) or not torch.equal(first[0], found[0]):
+        raise PrepError(
+            f"--device {device.name}: with {i.name} its libraries give a stream other numbers beside other streams, so "
+            "that equal builds would differ. Run again with --batch-streams 1."
+        )
+
+
+def _in_pieces(codec: Codec, audio: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    stream, parts = EncodeStream(codec, len(audio)), audio.split([size * codec.identity.hop for size in sizes], 2)
+    return torch.cat([out for k, part in enumerate(parts) for out in stream.push(part, k == len(parts) - 1)], 1)

@@ -1,4 +1,4 @@
-"""One example from its plan: read the stems, sum the mixes, measure, encode. Runs in a worker, alone.
+"""Examples from their plan: read the stems, sum the mixes, measure, encode. Runs in a worker, alone.
 
 Audio is walked through in stretches, twice: once for the mixes' loudness, once to encode. So memory holds one stem at
 a time, and the latents, whatever the number of stems and their length.
@@ -7,9 +7,9 @@ a time, and the latents, whatever the number of stems and their length.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,89 +18,129 @@ import numpy as np
 from numpy.typing import NDArray
 
 import shards
-from prep.choice import gains_by
 from prep.codecs import Codec, CodecIdentity, load_codec
 from prep.config import PrepConfig
 from prep.device import CPU, Device
-from prep.encode import Pieces, ahead, encode, mixed
+from prep.encode import Stream, check_rows, encode
 from prep.errors import PrepError
-from prep.job import Built, Clock, Job
-from prep.kept import Flac, flac_at, flac_name, new_files, read_pieces, rounded
+from prep.job import Built, Bundle, Clock, Job
+from prep.kept import AT_ONCE, Flac, flac_at, flac_name, new_files, read_pieces, rounded
+from prep.measure import measure
+from prep.pieces import Pieces, ahead, mixed
 from prep.plan import PlanRow
 from prep.reuse import Measured, audio_digests, read_measured, read_streams, stream_digests
 from prep.scan import Target
-from prep.spool import Spool
-from prep.stages.loudness import SILENCE_LUFS, ceiling_gain_db, noted
-from prep.stages.meter import Meter
-from prep.stages.mixing import mix_audio, mix_gain_db
-from prep.stem import read_stem
-
-# samples of the mixes that are measured at a time
-MEASURED_SAMPLES = 1 << 18
-# streams whose FLACs are written side by side: each takes some MB, and a process has but a thousand files
-WRITTEN_AT_ONCE = 50
+from prep.spool import Audio, Spool
 
 
-def build_example(
-    job: Job,
+def build_examples(
+    bundle: Bundle,
     root: Path | None,
     scratch: Path,
     config: PrepConfig,
     target: Target,
     identity: CodecIdentity,
     device: Device = CPU,
-) -> Built:
+) -> list[Built]:
     """Every stream that is not known already is measured and encoded. `scratch`: a folder for what memory cannot hold.
 
     Raises PrepError when a source has changed since the scan, or is needed and there is no `root`, when the codec is
     not the one of this `identity` any more, and where the device has too little memory.
     """
-    clock, row = Clock(), job.row
+    clock, drafts = Clock(), list[_Encoded]()
     codec = _codec(config.codec, device)
     if codec.identity != identity:  # a training run may write its checkpoint anew
         raise PrepError(f"codec {config.codec} has changed since this run began. Run the same command again.")
-    frames = math.ceil(row.samples / codec.identity.hop)
-    latents = np.zeros((len(job.members), frames, codec.identity.dim), np.float16)
-    streams = read_streams(job.known)
-    for number, stream in streams.items():
+
+    def pieces() -> Pieces[Stream]:
+        for job in bundle.jobs:
+            try:
+                drafts.append((yield from _pieces(job, codec, root, scratch, config, target, device, clock)))
+            except Exception as error:
+                error.add_note(f"while working on {job.id}")
+                raise
+
+    # whatever happens, nothing is being read or written any more
+    with closing(pieces()) as every, closing(ahead(every, clock.skip) if device.ahead else every) as made:
+        encode(codec, made, clock.lap, device)
+    seconds = [clock.seconds, *({} for _ in drafts[1:])]
+    return [_built(draft, config, target, identity, spent) for draft, spent in zip(drafts, seconds, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """An example whose streams are on their way through the codec: `latents` (streams, frames, dim) fill up."""
+
+    job: Job
+    latents: NDArray[np.float16]
+    streams: Sequence[Stream]
+    measured: Mapping[int, Measured]
+    read: int  # stems
+    flacs: Sequence[Flac]
+    told: Sequence[str]
+
+
+def _pieces(
+    job: Job,
+    codec: Codec,
+    root: Path | None,
+    scratch: Path,
+    config: PrepConfig,
+    target: Target,
+    device: Device,
+    clock: Clock,
+) -> Generator[tuple[Stream, Audio], None, _Encoded]:
+    """Of the streams that have to be encoded, what the codec is given."""
+    row, hop = job.row, codec.identity.hop
+    latents = np.zeros((len(job.members), math.ceil(row.samples / hop), codec.identity.dim), np.float16)
+    copied = read_streams(job.known)
+    for number, stream in copied.items():
         latents[number] = stream.latents
-    job = replace(job, known={number: job.known[number] for number in streams})  # without what was damaged
-    measured = {number: stream.measured for number, stream in streams.items()}
+    job = replace(job, known={number: job.known[number] for number in copied})  # without what was damaged
+    measured = {number: stream.measured for number, stream in copied.items()}
     measured |= read_measured({number: job.heard[number] for number in job.missing if number in job.heard})
     clock.lap("copy")
     job, told = _sound(job, measured, root)
-    stretch = device.batch_frames * codec.identity.hop
+    stretch, flacs = device.stretch_frames * hop, list[Flac]()
+    streams = {number: Stream(latents[number]) for number in job.missing}
     again = {number: job.kept[number] for number in job.reread}
-    pieces = read_pieces(again, target.channels, row.samples, stretch, clock.lap)
-    _encode(codec, pieces, again, latents, device, clock)
+    for number, audio in read_pieces(again, target.channels, row.samples, stretch, clock.lap):
+        yield streams[number], audio
     with Spool(target.channels, row.samples, scratch) as spool:
-        needed, gains_db = _measure(job, measured, root, config, target, spool, clock)
+        read, gains_db = measure(job, measured, root, config, target, spool, clock)
         pieces = _mixed(job, measured, gains_db, spool, stretch, clock)
         paths = new_files(scratch, row.id, [i for i in job.mixed if i not in job.kept]) if job.keep else {}
         if config.keep_audio:
             pieces = rounded(pieces, paths, target.rate, row.samples, clock.lap)
-        _encode(codec, pieces, set(job.missing) - again.keys(), latents, device, clock)
-    if not np.isfinite(latents).all():
-        raise PrepError(f"{row.id}: the codec gave latents that are not finite. Certify the codec.")
-    example = _example(job, latents, measured, config, target, codec.identity)
-    flacs = _flacs(job, paths)
-    if flacs:
+        with closing(pieces):
+            for number, audio in pieces:
+                if number in streams:
+                    yield streams[number], audio
+    if job.keep:
+        flacs = _flacs(job, paths)
         clock.lap("keep")
-    length_s, encoded = row.samples / target.rate, len(job.missing)
-    return Built(example, needed * length_s, encoded * length_s, encoded, clock.seconds, flacs, told)
+    return _Encoded(job, latents, list(streams.values()), measured, read, flacs, told)
 
 
-def _encode(
-    codec: Codec,
-    pieces: Pieces,
-    wanted: Collection[int],
-    latents: NDArray[np.float16],
-    device: Device,
-    clock: Clock,
-) -> None:
-    """And whatever happens, nothing is being read or written any more."""
-    with closing(pieces), closing(ahead(pieces, clock.skip) if device.ahead else pieces) as made:
-        encode(codec, made, wanted, latents, clock.lap, device)
+def _built(
+    encoded: _Encoded, config: PrepConfig, target: Target, identity: CodecIdentity, seconds: dict[str, float]
+) -> Built:
+    """Raises PrepError where the codec gave what is no latent."""
+    job, row = encoded.job, encoded.job.row
+    if not np.isfinite(encoded.latents).all():
+        raise PrepError(f"{row.id}: the codec gave latents that are not finite. Certify the codec.")
+    length_s, ran = row.samples / target.rate, sum(stream.ran for stream in encoded.streams)
+    return Built(
+        example=_example(job, encoded.latents, encoded.measured, config, target, identity),
+        stem_s=encoded.read * length_s,
+        stream_s=len(encoded.streams) * length_s,
+        encoded=len(encoded.streams),
+        seconds=seconds,
+        flacs=encoded.flacs,
+        told=encoded.told,
+        ran_frames=ran,
+        padding_frames=ran - sum(len(stream.latents) for stream in encoded.streams),
+    )
 
 
 def _sound(job: Job, measured: Mapping[int, Measured], root: Path | None) -> tuple[Job, list[str]]:
@@ -118,35 +158,12 @@ def _sound(job: Job, measured: Mapping[int, Measured], root: Path | None) -> tup
     return job, [f"{each}, {again}" for each in told]
 
 
-def _measure(
-    job: Job,
-    measured: dict[int, Measured],
-    root: Path | None,
-    config: PrepConfig,
-    target: Target,
-    spool: Spool,
-    clock: Clock,
-) -> tuple[int, list[float]]:
-    """Reads the stems that are needed into the spool, and adds to `measured` what is missing there. How many stems
-    were read, and the gains of all."""
-    row, n, needed = job.row, len(job.row.stems), job.needed
-    unmeasured = [i for i in needed if i not in measured and (i in job.missing or not row.gains_db)]
-    if unmeasured and not row.gains_db and config.loudness.policy == "as_recorded":
-        needed = unmeasured = list(range(n))  # one gain for all
-    if root:
-        measured |= _read_stems(row, needed, unmeasured, root, config, target, spool, clock)
-    gains_db = [measured[i].gain_db if i in measured else gain for i, gain in enumerate(row.gains_db or n * [0.0])]
-    mixes = {number: job.members[number] for number in job.mixed if number >= n and number not in measured}
-    measured |= _measure_mixes(row, mixes, gains_db, spool, config, target, clock)
-    return len(needed), gains_db
-
-
 def _mixed(
     job: Job, measured: Mapping[int, Measured], gains_db: list[float], spool: Spool, stretch: int, clock: Clock
-) -> Pieces:
+) -> Pieces[int]:
     """All streams side by side, so that each stem is read once, or some after others where files are written."""
     wanted = [(number, (job.members[number], measured[number].gain_db)) for number in job.mixed]
-    step = WRITTEN_AT_ONCE if job.keep else max(1, len(wanted))
+    step = AT_ONCE if job.keep else max(1, len(wanted))
     for start in range(0, len(wanted), step):
         yield from mixed(dict(wanted[start : start + step]), gains_db, spool, stretch, clock.lap)
 
@@ -185,86 +202,6 @@ def sources_of(row: PlanRow) -> dict[str, str]:
     return {name: "+".join(digests) for name, digests in zip(row.stems, row.digests, strict=True)}
 
 
-def _read_stems(
-    row: PlanRow,
-    needed: list[int],
-    unmeasured: list[int],
-    root: Path,
-    config: PrepConfig,
-    target: Target,
-    spool: Spool,
-    clock: Clock,
-) -> dict[int, Measured]:
-    """The stems that are needed, into the spool; measures of the `unmeasured`, with gains where the plan has none."""
-    meters = {i: _meter(row, config, target) for i in unmeasured}
-    for i in needed:
-        audio = read_stem(row, i, root, target, clock.lap)
-        if i in meters:
-            meters[i].feed(audio)
-            clock.lap("measure")
-        spool.put(i, audio)
-        del audio  # before the next one is read
-        clock.lap("read")
-    if row.gains_db:
-        gains = [row.gains_db[i] for i in meters]
-    else:
-        measured = list(meters.values())
-        gains = gains_by(
-            config.loudness, [_lufs(each) for each in measured], [_peak(each, config) for each in measured]
-        )
-    found = {}
-    for i, gain in zip(meters, gains, strict=True):
-        total = gain + row.drawn_gains_db[i]
-        if row.drawn_gains_db[i] > 0:
-            total += ceiling_gain_db(_peak(meters[i], config) * 10 ** (total / 20), config.loudness.ceiling_db)
-        found[i] = _after(meters[i], total)
-    return found
-
-
-def _meter(row: PlanRow, config: PrepConfig, target: Target) -> Meter:
-    return Meter(target.rate, target.channels, row.samples, true_peak=config.loudness.true_peak)
-
-
-def _lufs(meter: Meter) -> float:
-    return noted(meter.lufs())
-
-
-def _after(meter: Meter, gain_db: float) -> Measured:
-    """What was measured, after a gain."""
-    lufs = max(SILENCE_LUFS, _lufs(meter) + gain_db)
-    return Measured(gain_db, lufs, meter.levels_db(gain_db).astype(np.float16))
-
-
-def _peak(meter: Meter, config: PrepConfig) -> float:
-    return meter.true_peak if config.loudness.true_peak else meter.peak
-
-
-def _measure_mixes(
-    row: PlanRow,
-    mixes: dict[int, tuple[int, ...]],
-    gains_db: list[float],
-    spool: Spool,
-    config: PrepConfig,
-    target: Target,
-    clock: Clock,
-) -> dict[int, Measured]:
-    meters = {number: _meter(row, config, target) for number in mixes}
-    used = (i for members in mixes.values() for i in members)
-    for stems in spool.stretches(used, MEASURED_SAMPLES):
-        clock.lap("read")
-        for number, members in mixes.items():
-            total = mix_audio(stems, gains_db, members)
-            clock.lap("mix")
-            meters[number].feed(total)
-            clock.lap("measure")
-    found, loudness = {}, config.loudness
-    for number, meter in meters.items():
-        offset = row.offsets_db[number - len(row.stems)]
-        gain = mix_gain_db(_lufs(meter), _peak(meter, config), loudness.mix_lufs, offset, loudness.ceiling_db)
-        found[number] = _after(meter, gain)
-    return found
-
-
 def _meta(job: Job, streams: Sequence[Measured], frames: int) -> dict[str, Any]:
     """The example's json: every key always there, with one type."""
     row = job.row
@@ -293,4 +230,7 @@ def _meta(job: Job, streams: Sequence[Measured], frames: int) -> dict[str, Any]:
 def _codec(spec: str, device: Device) -> Codec:
     device.pin()
     with device.memory():
-        return load_codec(spec, device.name)
+        codec = load_codec(spec, device.name)
+    if device.batch_streams > 1:
+        check_rows(codec, device)
+    return codec

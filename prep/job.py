@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import shards
@@ -17,7 +17,8 @@ from prep.stages.mixing import Members
 @dataclass(frozen=True)
 class Built:
     """An example; the seconds of audio that were read and encoded for it, how many of its streams were encoded, and
-    the seconds that each stage took; its streams' FLACs, if they were asked for; and what a person should know."""
+    the seconds that each stage took (of a bundle, with its first example); its streams' FLACs, if they were asked for;
+    what a person should know; and how many frames the codec ran for it, and how many of them were padding."""
 
     example: shards.Example
     stem_s: float
@@ -26,6 +27,8 @@ class Built:
     seconds: dict[str, float]
     flacs: Sequence[Flac] = ()
     told: Sequence[str] = ()
+    ran_frames: int = 0
+    padding_frames: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,31 @@ class Job:
         """The stems that those are made of."""
         members = self.members
         return sorted({i for number in self.mixed for i in members[number]})
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Examples of one shard that a worker makes together, so that their streams may share calls of the codec."""
+
+    jobs: tuple[Job, ...]
+
+    @property
+    def id(self) -> str:
+        return " ... ".join(sorted({self.jobs[0].id, self.jobs[-1].id}))
+
+
+def bundled(jobs: Iterable[Job], hop: int, most_frames: int) -> Iterator[Bundle]:
+    """In order: one job each, or as many of a shard as it takes to come to `most_frames` of missing streams."""
+    held: list[Job] = []
+    frames = 0
+    for job in jobs:
+        if held and (frames >= most_frames or (job.row.split, job.row.shard) != (held[0].row.split, held[0].row.shard)):
+            yield Bundle(tuple(held))
+            held, frames = [], 0
+        held.append(job)
+        frames += len(job.missing) * -(-job.row.samples // hop)
+    if held:
+        yield Bundle(tuple(held))
 
 
 class Clock:

@@ -28,7 +28,6 @@ from prep.codecs import load_codec
 from prep.config import PrepConfig
 from prep.device import CPU, Device
 from prep.draft import Draft
-from prep.engines import local
 from prep.errors import PrepError
 from prep.example import sources_of
 from prep.kept_faults import faults_of
@@ -148,7 +147,7 @@ class Repair:
         ]
         if self.root is None and any(job.needed for job in jobs):
             raise PrepError("it is made of the corpus that the dataset was built from: --root FOLDER.")
-        return (built.example for built in local(self.draft.worker(), jobs, self.workers))
+        return (built.example for built in self.draft.built(jobs, self.workers))
 
     def _from_tar(self, path: Path, rows: list[PlanRow]) -> Iterator[shards.Example]:
         """The examples of a tar that is whole."""

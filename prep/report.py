@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prep.example import Built
+from prep.job import Built
 from prep.ledger import LedgerRow, count
 from prep.plan import Plan
 
@@ -27,6 +27,8 @@ class Work:
     wall_s: float = 0.0
     encoded: int = 0  # streams
     copied: int = 0
+    ran_frames: int = 0  # by the codec
+    padding_frames: int = 0
     kept: list[str] = field(default_factory=list)  # shards that another generation held as they are
     elsewhere: list[str] = field(default_factory=list)  # what was taken over from other machines or software
 
@@ -35,6 +37,8 @@ class Work:
         self.stem_s += built.stem_s
         self.stream_s += built.stream_s
         self.encoded += built.encoded
+        self.ran_frames += built.ran_frames
+        self.padding_frames += built.padding_frames
         self.copied += len(built.example.streams) - built.encoded
 
 
@@ -96,10 +100,12 @@ class Report:
             audio_s = self.work.stem_s if stage in ("read", "augment") else self.work.stream_s
             speed = "" if stage == "copy" else f" ({audio_s / max(spent, 1e-6):.0f}x)"
             parts.append(f"{stage} {spent:.1f} s{speed}")
+        padding = self.work.padding_frames / max(1, self.work.ran_frames)
+        padded = f"; {padding:.1%} of the frames that the codec ran were padding" if padding else ""
         kept = f"; {len(self.work.kept)} shards taken over as they are" if self.work.kept else ""
         return [
             *(f"  {line}" for line in self.work.elsewhere),
-            f"  {self.work.encoded} streams encoded, {self.work.copied} copied from another generation{kept}",
+            f"  {self.work.encoded} streams encoded, {self.work.copied} copied from another generation{kept}{padded}",
             f"  scan {self.work.scan_s:.1f} s; summed over workers: {', '.join(parts)}"
             "   (x: stem-seconds a second and core)",
         ]

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# The first axis of each part is the batch's; a part without axes, such as a position, is common to all.
 State = tuple[Tensor, ...]
 
 # 120 dB over full scale, as in prep.audio: what is louder is no audio, and its powers overflow

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -65,21 +65,49 @@ class EncodeStream:
     A causal codec answers each stretch at once, any other one when it has heard what lies ahead.
     """
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, batch: int = 1) -> None:
         self.codec = codec
-        self.state: State = ()
         self.sliding = codec.encoding() if isinstance(codec, WindowedEncoder) else None
-        self.begun = False
+        self.state: State = () if self.sliding else codec.encode_state(batch)
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Streams of one codec whose places are equal can be pushed together."""
+        if self.sliding:
+            return self.sliding.done, None if self.sliding.held is None else self.sliding.held.shape
+        return tuple(part.shape if part.ndim else int(part) for part in self.state)
 
     def push(self, audio: Tensor, last: bool = False) -> list[Tensor]:
         """(B, channels, k * hop) -> latents (B, frames, dim), or none yet. The last stretch has to be told."""
-        if self.sliding is not None:
+        if self.sliding:
             return self.sliding.push(audio, last)
-        state = self.state if self.begun else self.codec.encode_state(len(audio))
-        latents, state = self.codec.encode_step(audio, state)
+        latents, state = self.codec.encode_step(audio, self.state)
         # a state may be a view that keeps the whole stretch alive
-        self.state, self.begun = tuple(part.clone() for part in state), True
+        self.state = tuple(part.clone() for part in state)
         return [latents]
+
+
+def push_together(streams: Sequence[EncodeStream], audio: Tensor, last: bool = False) -> list[Tensor]:
+    """Streams in equal places, a row of `audio` (B, channels, k * hop) each, as `push` does: latents (B, frames, dim).
+
+    Rows beyond them are nobody's."""
+    rows, first = len(audio), streams[0]
+    if rows == 1:
+        return first.push(audio, last)
+    every = [*streams, *[streams[-1]] * (rows - len(streams))]
+    joint = EncodeStream(first.codec, rows)
+    if first.sliding and joint.sliding:
+        held = [each.sliding.held for each in every if each.sliding and each.sliding.held is not None]
+        joint.sliding = replace(first.sliding, held=torch.cat(held) if held else None)
+    elif first.state:
+        parts = zip(*(each.state for each in every), strict=True)
+        joint.state = tuple(torch.cat(rows_of) if rows_of[0].ndim else rows_of[0] for rows_of in parts)
+    out = joint.push(audio, last)
+    for row, stream in enumerate(streams):
+        if stream.sliding and joint.sliding and joint.sliding.held is not None:
+            stream.sliding = replace(joint.sliding, held=joint.sliding.held[row : row + 1].clone())
+        stream.state = tuple(part[row : row + 1].clone() if part.ndim else part for part in joint.state)
+    return out
 
 
 def in_steps(step: Step, state: State, whole: Tensor, axis: int, frames: int, empty: Tensor) -> Tensor:

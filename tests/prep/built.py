@@ -26,7 +26,7 @@ def here(function: Callable[[Any], Any], items: Sequence[Any], *_: Any, **__: An
 
 
 def work_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("draft", "build", "render", "repair", "certified"):
+    for module in ("draft", "render", "certified"):
         monkeypatch.setattr(f"prep.{module}.local", here)
 
 

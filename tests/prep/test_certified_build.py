@@ -94,7 +94,7 @@ def test_a_codec_that_is_not_causal_is_used_and_told(tmp_path: Path, monkeypatch
 def test_a_generation_is_certified_once(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     root, out = write_corpus(tmp_path / "corpus"), tmp_path / "out"
     with monkeypatch.context() as patched:
-        patched.setattr("prep.draft.build_example", None)  # interrupted
+        patched.setattr("prep.draft.build_examples", None)  # interrupted
         with pytest.raises(TypeError):
             run(root, out, codec)
     with monkeypatch.context() as patched:

@@ -31,7 +31,7 @@ def test_only_the_encodings_are_new(tmp_path: Path, codec: str, monkeypatch: pyt
     old = {record.id: (record.meta, record["levels"][:].copy(), record["stems"][:].copy()) for record in before}
     run(root, tmp_path / "fresh", other, augment=RENDITIONS)
     work_here(monkeypatch)
-    for name in ("prep.scan.scan_stem", "prep.example.Meter.feed", "prep.stages.mixing.draw_mixes"):
+    for name in ("prep.scan.scan_stem", "prep.measure.Meter.feed", "prep.stages.mixing.draw_mixes"):
         monkeypatch.setattr(name, None)  # would be called
     report = rebuild(out, root, other, workers=1, progress=False)
     after = shards.open(out)
@@ -76,7 +76,7 @@ def test_an_interrupted_rebuild_leaves_the_old_generation_live(
     root, out = write_corpus(tmp_path / "corpus", train=1), tmp_path / "out"
     first = run(root, out, codec).generation
     with monkeypatch.context() as patched:
-        patched.setattr("prep.draft.build_example", None)
+        patched.setattr("prep.draft.build_examples", None)
         with pytest.raises(TypeError):
             rebuild(out, root, save_small_codec(tmp_path, seed=1), workers=1, progress=False)
     assert shards.current(out) == first and len(shards.open(out)) == 3

@@ -1,4 +1,5 @@
-"""Encoding as on a GPU, on this processor: longer stretches, made ahead in a thread; and what is said where none is."""
+"""Encoding as on a GPU, on this processor: streams that share calls, pieces made ahead in a thread; and what is said
+where there is none."""
 
 from __future__ import annotations
 
@@ -18,17 +19,19 @@ from click.testing import CliRunner
 from torch import Tensor
 
 import shards
+from prep import example
 from prep.cli import main
 from prep.codecs import CausalCodec, Codec, State, load_codec
 from prep.codecs.streams import STRETCH_FRAMES
 from prep.config import Mixing
-from prep.device import BATCH_FRAMES, CPU, Device, device_of
-from prep.encode import AHEAD, Pieces, ahead
+from prep.device import BATCH_STREAMS, CPU, STREAM_FRAMES, Device, device_of
 from prep.errors import PrepError
 from tests.prep.built import files, run, work_here
 from tests.prep.made import save_small_codec, tones, write_corpus, write_track
 
-GPU = Device("cpu", batch_frames=12, ahead=True)  # all of its path but the device itself
+# all of its path but the device itself
+GPU = Device("cpu", batch_frames=24, batch_streams=4, ahead=True)
+LONE = Device("cpu", batch_frames=12, ahead=True)
 
 
 @pytest.fixture
@@ -58,7 +61,7 @@ def test_bytes_do_not_hang_on_what_else_is_encoded(tmp_path: Path, root: Path, c
     assert report.work and report.work.encoded and report.work.copied
     run(root, fresh, codec, device=GPU, keep_audio=keep_audio, workers=2)
     assert files(fresh).items() <= files(out).items() and files(fresh)
-    assert devices(out) == {"cpu, 12 frames a call"}
+    assert devices(out) == {"cpu, 6 frames of 4 streams a call"}
 
 
 def test_numbers_are_the_processors_up_to_rounding(tmp_path: Path, root: Path, codec: str) -> None:
@@ -76,7 +79,8 @@ def test_going_on_elsewhere_is_told(tmp_path: Path, root: Path, codec: str) -> N
     run(root, out, codec, mixing=Mixing(subsets_per_target=1))
     report = run(root, out, codec, device=GPU)
     assert report.work and report.work.copied
-    assert any("written elsewhere: device was cpu, is cpu, 12 frames a call" in line for line in report.lines())
+    told = "written elsewhere: device was cpu, is cpu, 6 frames of 4 streams a call"
+    assert any(told in line for line in report.lines())
 
 
 class Counting(CausalCodec):
@@ -95,25 +99,53 @@ def use(monkeypatch: pytest.MonkeyPatch, codec: Codec) -> None:
     monkeypatch.setattr("prep.example._codec", lambda *_: codec)
 
 
-@pytest.mark.parametrize("device", [CPU, GPU, replace(GPU, batch_frames=BATCH_FRAMES)], ids=["cpu", "few", "many"])
-def test_no_frame_is_padding(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch, device: Device) -> None:
-    """Songs of many lengths: at most 5 % was asked for, and what is encoded are the streams' own frames."""
-    root = tmp_path / "corpus"
-    for number, seconds in enumerate((1.2, 2.9, 3.3, 7.7, 11.1)):
-        write_track(root / ("train", "test")[number % 2] / f"Track{number:05d}", tones(number, 3, seconds))
+def counted(
+    root: Path, out: Path, codec: str, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[int, int]]:
+    """A build's calls of the codec, their streams and frames; and it tells how many of these were padding."""
     plain = load_codec(codec)
     counting = Counting(plain.config)
     counting.load_state_dict(plain.state_dict())
     counting.calls = []
     use(monkeypatch, counting.freeze())
-    run(root, tmp_path / "out", codec, device=device)
+    report = run(root, out, codec, device=device)
+    calls = [(rows, samples // 4096) for rows, _, samples in counting.calls]
+    stored = sum(len(each) * each.shape[1] for each in latents(out).values())
+    ran = sum(rows * frames for rows, frames in calls)
+    assert report.work and (report.work.ran_frames, report.work.padding_frames) == (ran, ran - stored)
+    told = f"; {(ran - stored) / ran:.1%} of the frames that the codec ran were padding"
+    assert (told in "\n".join(report.lines())) == (ran > stored)
+    return calls
+
+
+@pytest.fixture
+def songs(tmp_path: Path) -> Path:
+    """Of many lengths."""
+    root = tmp_path / "songs"
+    for number, seconds in enumerate((1.2, 2.9, 3.3, 7.7, 11.1, 9.4, 0.8, 5.0)):
+        write_track(root / ("train", "test")[number % 4 // 3] / f"Track{number:05d}", tones(number, 3, seconds))
+    return root
+
+
+@pytest.mark.parametrize("device", [CPU, LONE, replace(LONE, batch_frames=512)], ids=["cpu", "few", "many"])
+def test_stream_by_stream_no_frame_is_padding(
+    tmp_path: Path, songs: Path, codec: str, monkeypatch: pytest.MonkeyPatch, device: Device
+) -> None:
+    calls = counted(songs, tmp_path / "out", codec, device, monkeypatch)
     stored = sum(len(each) * each.shape[1] for each in latents(tmp_path / "out").values())
-    encoded = sum(rows * samples // 4096 for rows, _, samples in counting.calls)
-    assert stored == encoded > 100
-    assert {rows for rows, *_ in counting.calls} == {1}
-    assert max(samples for *_, samples in counting.calls) <= device.batch_frames * 4096
-    heard = sum(len(r.meta["members"]) * r.meta["samples"] for r in shards.open(tmp_path / "out"))
-    assert 0 < encoded * 4096 - heard < 0.05 * heard  # of each stream's last frame, a part
+    assert stored == sum(frames for _, frames in calls) > 100
+    assert {rows for rows, _ in calls} == {1} and max(frames for _, frames in calls) <= device.batch_frames
+
+
+def test_streams_of_many_lengths_share_calls(
+    tmp_path: Path, songs: Path, codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the frame budget, and with at most 5 % padding."""
+    calls = counted(songs, tmp_path / "out", codec, GPU, monkeypatch)
+    stored = sum(len(each) * each.shape[1] for each in latents(tmp_path / "out").values())
+    ran = sum(rows * frames for rows, frames in calls)
+    assert stored < ran <= stored / 0.95 and stored > 1000
+    assert {rows for rows, _ in calls} == {4} and {frames for _, frames in calls} == {6, 4, 2, 1}
 
 
 class Hungry(CausalCodec):
@@ -145,54 +177,11 @@ def test_too_little_memory_names_the_setting(
     hungry.load_state_dict(asked.state_dict())
     hungry.error = error
     use(monkeypatch, hungry.freeze())
-    message = r"too little memory.*lower --batch-frames, which is 12, or with fewer --workers"
+    message = r"too little memory.*lower --batch-frames, which is 24, or with fewer --workers"
     with pytest.raises(told, match=message if told is PrepError else "illegal memory"):
         run(root, tmp_path / "out", codec, device=GPU)
     assert hungry.calls == 2 and not [each for each in threading.enumerate() if each.name.startswith("ahead")]
     assert not files(tmp_path / "out")
-
-
-def numbered(count: int, made: list[int], closed: list[bool]) -> Pieces:
-    try:
-        for number in range(count):
-            made.append(number)
-            yield number, np.zeros((2, 1), np.float32)
-        if count == 5:
-            raise RuntimeError("no more")
-    finally:
-        closed.append(True)
-
-
-def idle() -> None:
-    """In place of a clock's."""
-
-
-def test_pieces_are_made_ahead_and_no_further() -> None:
-    made, closed = list[int](), list[bool]()
-    pieces = ahead(numbered(20, made, closed), idle)
-    for number, (found, _) in enumerate(pieces):
-        assert found == number and number < len(made) <= number + 1 + AHEAD
-    assert made == list(range(20)) and closed == [True]
-
-
-def test_what_goes_wrong_ahead_is_told_in_its_place() -> None:
-    closed = list[bool]()
-    pieces = ahead(numbered(5, [], closed), idle)
-    assert [next(pieces)[0] for _ in range(5)] == [0, 1, 2, 3, 4]
-    with pytest.raises(RuntimeError, match="no more"):
-        next(pieces)
-    assert closed == [True]
-
-
-def test_left_early_the_thread_has_ended() -> None:
-    made, closed = list[int](), list[bool]()
-    inner = numbered(1000, made, closed)
-    pieces = ahead(inner, idle)
-    next(pieces)
-    pieces.close()
-    assert len(made) <= 1 + AHEAD and not [t for t in threading.enumerate() if t.name.startswith("ahead")]
-    inner.close()
-    assert closed == [True]
 
 
 COMMANDS: list[Callable[[Path, Path, str], list[object]]] = [
@@ -207,19 +196,20 @@ def test_each_command_takes_a_device(tmp_path: Path, root: Path, codec: str, mon
     save_small_codec(tmp_path, 1)
     out, asked = tmp_path / "out", list[tuple[Any, ...]]()
 
-    def found(*words: Any) -> Device:
-        asked.append(words)
+    def found(device: str, **batch: int) -> Device:
+        asked.append((device, batch))
         return GPU
 
     monkeypatch.setattr("prep.device.device_of", found)
     for words in COMMANDS:
         if words is COMMANDS[-1]:
             next(out.glob(f"generations/{shards.current(out)}/test-*.tar")).unlink()
-        command = [*words(root, out, codec), "--workers", "1", "--device", "cuda", "--batch-frames", 12]
+        there = ["--device", "cuda", "--batch-frames", 12, "--batch-streams", 3]
+        command = [*words(root, out, codec), "--workers", "1", *there]
         told = CliRunner().invoke(main, [str(word) for word in command])
         assert told.exit_code == 0, told.output
-        assert devices(out) == {"cpu, 12 frames a call"}
-    assert asked == [("cuda", 12)] * 4
+        assert devices(out) == {"cpu, 6 frames of 4 streams a call"}
+    assert asked == [("cuda", {"batch_frames": 12, "batch_streams": 3})] * 4
 
 
 @pytest.mark.parametrize("words", COMMANDS)
@@ -233,7 +223,8 @@ def test_no_gpu_is_told(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for more, message in (
         (["--device", "cuda"], "Error: --device cuda: torch"),
-        (["--batch-frames", "9"], f"--batch-frames is for --device cuda; the cpu takes {STRETCH_FRAMES} frames a call"),
+        (["--batch-frames", "9"], f"for --device cuda; the cpu takes {STRETCH_FRAMES} frames of one stream a call"),
+        (["--batch-streams", "2"], f"for --device cuda; the cpu takes {STRETCH_FRAMES} frames of one stream a call"),
     ):
         told = CliRunner().invoke(main, [*(str(word) for word in words(root, tmp_path / "out", codec)), *more])
         assert told.exit_code == 1 and message in told.output and told.output.count("\n") == 1
@@ -245,9 +236,21 @@ def test_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Made GPU")
     assert device_of("cpu") == CPU and CPU.fingerprint == {}
     found = device_of("cuda")
-    assert found == Device("cuda", BATCH_FRAMES, ahead=True) and device_of("cuda", 7).batch_frames == 7
+    assert found == Device("cuda", STREAM_FRAMES * BATCH_STREAMS, BATCH_STREAMS, ahead=True)
+    assert device_of("cuda", 70, 7) == Device("cuda", 70, 7, ahead=True)
     told = found.fingerprint["device"]
-    assert told.startswith("Made GPU, CUDA ") and told.endswith(f", {BATCH_FRAMES} frames a call")
+    assert told.startswith("Made GPU, CUDA ") and told.endswith(", 256 frames of 8 streams a call")
+    with pytest.raises(PrepError, match="--batch-frames 7 leaves no frame to each of --batch-streams 8"):
+        device_of("cuda", 7)
+
+
+def test_a_worker_looks_at_its_device_first(codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[Device]()
+    monkeypatch.setattr("prep.example.check_rows", lambda codec, device: seen.append(device))
+    monkeypatch.setattr("prep.example._codec", example._codec.__wrapped__)
+    for device in (CPU, LONE, GPU):
+        example._codec(codec, device)
+    assert seen == [GPU]
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def test_the_estimate_is_of_what_is_left(tmp_path: Path, codec: str) -> None:
     found = draft(root, tmp_path / "out", codec)
     jobs = found.jobs(list(found.plan.rows))
     found.folder.mkdir(parents=True)
-    built = [found.worker()(job) for job in jobs]
+    built = list(found.built(jobs, 1))
     once, twice = (_busy_s(times * jobs, jobs, built, 44100) for times in (1, 2))
     assert twice == pytest.approx(2 * once) and once > 0
     measured = sum(seconds for each in built for seconds in each.seconds.values())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from prep.codecs import Codec, CodecIdentity
+from prep.codecs import CausalCodec, Codec, CodecIdentity, State, load_codec
 from prep.codecs.streams import STRETCH_FRAMES, Span, WindowedEncoder
-from prep.encode import encode
+from prep.device import Device
+from prep.encode import ROUNDED, Calls, Stream, check_rows, encode, powers_of_two
+from prep.errors import PrepError
 from tests.prep.made import small_codec
 
 HOP = 8
@@ -36,8 +40,102 @@ def test_side_by_side_as_whole(codec: Codec) -> None:
     pieces = [(n, streams[n, :, s : s + STRETCH_FRAMES * i.hop]) for s in starts for n in range(3)]
     frames = 2 * STRETCH_FRAMES + 2
     latents = np.full((3, frames, i.dim), np.nan, np.float16)
-    encode(codec, pieces, {0, 2}, latents, lambda _: None)
+    wanted = {n: Stream(latents[n]) for n in (0, 2)}
+    encode(codec, [(wanted[n], audio) for n, audio in pieces if n in wanted], lambda _: None)
     with torch.inference_mode():
         whole = codec.encode(torch.from_numpy(streams)).numpy()
     assert np.isnan(latents[1]).all()  # was not wanted
     np.testing.assert_allclose(latents[[0, 2]], whole[[0, 2]], atol=1e-3, rtol=1e-3)
+
+
+TOGETHER = Device("cpu", 32, 4)
+
+
+def one_after_the_other(lengths: Sequence[int]) -> list[Stream]:
+    codec, streams = small_codec(), list[Stream]()
+    hop = codec.identity.hop
+
+    def pieces() -> Iterator[tuple[Stream, np.ndarray]]:
+        for k, frames in enumerate(lengths):
+            audio = np.random.default_rng(k).uniform(-0.1, 0.1, (1, frames * hop)).astype(np.float32)
+            streams.append(Stream(np.full((frames, codec.identity.dim), np.nan, np.float16)))
+            for start in range(0, frames, 8):
+                part = audio[:, start * hop : (start + 8) * hop]
+                yield streams[-1], np.broadcast_to(part, (2, part.shape[1]))
+
+    encode(codec, pieces(), lambda _: None, TOGETHER)
+    return streams
+
+
+def test_what_waits_for_others_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are few streams, they wait for those of other examples, until they take too much memory; which
+    changes no bit, and costs padding."""
+    waited, most, run = list[int](), list[int](), Calls._run
+
+    def watched(self: Calls, limit: int) -> None:
+        waited.append(self._bytes)
+        run(self, limit)
+        assert self._bytes <= limit
+
+    monkeypatch.setattr(Calls, "_run", watched)
+    lengths, found = (33, 40, 37, 17, 29, 40) * 3, []
+    piece = 8 * 4096 * 4  # bytes, of which the two channels have one half each
+    for limit in (1 << 30, 6 * piece):
+        waited.clear()
+        monkeypatch.setattr("prep.encode.WAITING_BYTES", limit)
+        found.append(one_after_the_other(lengths))
+        most.append(max(waited))
+    assert most[0] > most[1] and most[1] <= 7 * piece
+    for free, bound in zip(*found, strict=True):
+        np.testing.assert_array_equal(free.latents, bound.latents)
+    ran = [sum(stream.ran for stream in streams) for streams in found]
+    assert sum(lengths) <= ran[0] < ran[1]
+
+
+@pytest.mark.parametrize(
+    ("frames", "most", "rounded", "sizes"),
+    [
+        (13, 16, 1, [8, 4, 1]),
+        (13, 16, 0, [8, 4, 1]),
+        (13, 16, 2, [8, 4, 2]),
+        (13, 16, 4, [16]),
+        (9, 16, 7, [8, 4]),
+        (11, 12, 100, [8, 8]),  # no piece has more frames than a stretch
+        (1, 16, 16, [16]),
+    ],
+)
+def test_tails_in_powers_of_two(frames: int, most: int, rounded: int, sizes: list[int]) -> None:
+    assert powers_of_two(frames, most, rounded) == sizes
+
+
+@pytest.mark.parametrize("total", [63, 64, 200, 1000, 5000, 100_000])
+def test_no_stream_is_rounded_up_by_a_sixtieth(total: int) -> None:
+    for tail in range(1, min(total, 256)):
+        sizes = powers_of_two(tail, 256, int(total * ROUNDED))
+        assert 0 <= sum(sizes) - tail <= total / 60 and sizes == sorted(sizes, reverse=True) and sizes[0] <= 256
+
+
+class Mingling(CausalCodec):
+    """A row hangs on its place, as with libraries that sum otherwise there."""
+
+    def encode_step(self, audio: Tensor, state: State) -> tuple[Tensor, State]:
+        latents, state = super().encode_step(audio, state)
+        return latents + 1e-6 * torch.arange(len(latents))[:, None, None], state
+
+
+class Overhearing(CausalCodec):
+    """... or on the others."""
+
+    def encode_step(self, audio: Tensor, state: State) -> tuple[Tensor, State]:
+        latents, state = super().encode_step(audio, state)
+        return latents + 1e-6 * latents.mean(0), state
+
+
+@pytest.mark.parametrize("kind", [Mingling, Overhearing])
+def test_rows_that_hang_on_each_other_are_refused(codec: str, kind: type[CausalCodec]) -> None:
+    plain = load_codec(codec)
+    mingling = kind(plain.config)
+    mingling.load_state_dict(plain.state_dict())
+    with pytest.raises(PrepError, match=r"other numbers beside other streams.*--batch-streams 1"):
+        check_rows(mingling.freeze(), TOGETHER)
+    check_rows(plain, TOGETHER)

@@ -165,7 +165,7 @@ def test_turned_on_later_all_is_encoded_again(tmp_path: Path, codec: str) -> Non
 def test_more_streams_than_files_may_be_open(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_track(tmp_path / "corpus/train/Track00001", tones(1, stems=6))
     run(tmp_path / "corpus", tmp_path / "out", codec, keep_audio=True)
-    monkeypatch.setattr("prep.example.WRITTEN_AT_ONCE", 2)
+    monkeypatch.setattr("prep.example.AT_ONCE", 2)
     run(tmp_path / "corpus", tmp_path / "few", codec, keep_audio=True)
     assert files(tmp_path / "out") == files(tmp_path / "few")
     assert audio_files(tmp_path / "out") == audio_files(tmp_path / "few") != {}

@@ -51,7 +51,7 @@ def test_kept_audio_gives_the_bytes_that_sources_give(
     # equal FLACs, too, whoever wrote them
     assert audio_files(tmp_path / "again") == audio_files(out) == audio_files(tmp_path / "fresh") != {}
     bare(root)
-    for name in ("prep.stem.load_stem", "prep.example.Meter.feed", "prep.encode.mix_audio", "prep.stem.augment"):
+    for name in ("prep.stem.load_stem", "prep.measure.Meter.feed", "prep.pieces.mix_audio", "prep.stem.augment"):
         monkeypatch.setattr(name, None)  # would be called
     before = {path: path.stat().st_mtime_ns for path in out.glob("audio/*/*")}
     report = rebuild(out, None, other, workers=1, progress=False)
@@ -137,13 +137,13 @@ def _pull_the_plug(patched: pytest.MonkeyPatch, stop: str) -> None:
     def fails(*args: Any, **others: Any) -> Any:
         raise RuntimeError("pulled the plug")
 
-    made = draft.build_example
+    made = draft.build_examples
     if stop == "the end of audio":
         patched.setattr("prep.kept.dump_json", fails)
     elif stop == "the end of a shard":
         patched.setattr("shards.writer.dump_json", fails)
     else:
-        patched.setattr(draft, "build_example", lambda job, **o: fails() if job.id == stop else made(job, **o))
+        patched.setattr(draft, "build_examples", lambda job, **o: fails() if job.id == stop else made(job, **o))
 
 
 def test_a_song_more_keeps_the_rest_as_it_is(tmp_path: Path, codec: str) -> None:

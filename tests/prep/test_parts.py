@@ -15,7 +15,7 @@ from prep.build import Part, build_part
 from prep.cli import main
 from prep.config import Loudness, PrepConfig
 from prep.errors import PrepError
-from prep.job import Built, Job
+from prep.job import Built, Bundle
 from prep.report import Report
 from tests.prep.built import corpus_at, files, run, work_here
 from tests.prep.made import write_corpus
@@ -64,15 +64,15 @@ def asked(root: Path, out: Path, codec: str, part: Part, **settings: Any) -> Cal
 def begun_while(monkeypatch: pytest.MonkeyPatch, other: Callable[[], Any]) -> None:
     """`other` is called while the next part builds its second example."""
     work_here(monkeypatch)
-    made, seen = draft.build_example, list[str]()
+    made, seen = draft.build_examples, list[str]()
 
-    def build_example(job: Job, **others: Any) -> Built:
-        seen.append(job.id)
+    def build_examples(bundle: Bundle, **others: Any) -> list[Built]:
+        seen.append(bundle.id)
         if len(seen) == 2:
             other()
-        return made(job, **others)
+        return made(bundle, **others)
 
-    monkeypatch.setattr(draft, "build_example", build_example)
+    monkeypatch.setattr(draft, "build_examples", build_examples)
 
 
 @pytest.mark.parametrize("second", [Part(1, 1), Part(2, 2)])

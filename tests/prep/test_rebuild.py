@@ -33,21 +33,21 @@ def test_an_interrupted_build_goes_on(tmp_path: Path, codec: str, monkeypatch: p
     run(root, tmp_path / "whole", codec)
     from prep import draft as module
 
-    made = module.build_example
+    made = module.build_examples
 
-    def fails(job: Any, **others: Any) -> Any:
-        if job.row.split == "test":
+    def fails(bundle: Any, **others: Any) -> Any:
+        if bundle.jobs[0].row.split == "test":
             raise RuntimeError("pulled the plug")
-        return made(job, **others)
+        return made(bundle, **others)
 
     work_here(monkeypatch)
-    monkeypatch.setattr(module, "build_example", fails)
+    monkeypatch.setattr(module, "build_examples", fails)
     with pytest.raises(RuntimeError, match="pulled the plug"):
         run(root, tmp_path / "out", codec)
     with pytest.raises(shards.ShardError, match="prep build"):
         shards.open(tmp_path / "out")
     done = next((tmp_path / "out").glob("generations/*/train-000000.tar")).stat().st_mtime_ns
-    monkeypatch.setattr(module, "build_example", made)
+    monkeypatch.setattr(module, "build_examples", made)
     run(root, tmp_path / "out", codec)
     assert files(tmp_path / "whole") == files(tmp_path / "out")
     assert next((tmp_path / "out").glob("generations/*/train-000000.tar")).stat().st_mtime_ns == done

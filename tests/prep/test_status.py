@@ -57,7 +57,7 @@ def test_another_build_was_begun(tmp_path: Path, codec: str, monkeypatch: pytest
     root, out = write_corpus(tmp_path / "corpus", train=1), tmp_path / "out"
     live = run(root, out, codec).generation
     with monkeypatch.context() as patched:
-        patched.setattr("prep.draft.build_example", None)
+        patched.setattr("prep.draft.build_examples", None)
         with pytest.raises(TypeError):
             run(root, out, codec, mixing=Mixing(subsets_per_target=4))
     lines = told(out, root).splitlines()

@@ -196,15 +196,16 @@ def test_other_bytes_are_told_and_listed_anew(built: Path, out: Path, monkeypatc
     flip(tar, 3000)
     from prep import draft as module
 
-    made = module.build_example
+    made = module.build_examples
 
     def rounds_otherwise(*words: object, **others: object) -> object:
-        example = made(*words, **others)  # type: ignore[arg-type]
-        example.example.stems[0, 0, 0] += 1
-        return example
+        examples = made(*words, **others)  # type: ignore[arg-type]
+        for each in examples:
+            each.example.stems[0, 0, 0] += 1
+        return examples
 
     work_here(monkeypatch)
-    monkeypatch.setattr(module, "build_example", rounds_otherwise)
+    monkeypatch.setattr(module, "build_examples", rounds_otherwise)
     told = CliRunner().invoke(main, ["verify", str(out), "--repair", "--root", str(built / "corpus"), "--workers", "1"])
     assert told.exit_code == 0, told.output
     assert f"{tar.name}: re-made, but not with the same bytes" in told.stdout

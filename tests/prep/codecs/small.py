@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from prep.certify import Certificate, Measurement, certify
 from prep.codecs import Codec, CodecIdentity
+from prep.device import Device
+from prep.encode import Stream, check_rows, encode
 from prep.probes import made_audio
 
 
@@ -71,3 +75,29 @@ def choose(codebook: Tensor, vectors: Tensor, seed: int = 0) -> Tensor:
     chosen = vectors[torch.randint(len(vectors), (len(codebook),), generator=generator)]
     codebook.copy_(chosen + 0.5 * vectors.std(0) * torch.randn(chosen.shape, generator=generator))
     return vectors - codebook[torch.cdist(vectors, codebook).argmin(1)]
+
+
+def in_company(codec: Codec, device: Device, frames: Sequence[int], seed: int = 0) -> list[tuple[Tensor, Stream]]:
+    """Streams of so many frames each, of which the last is begun only, encoded together on `device`, side by side."""
+    hop, stretch = codec.identity.hop, device.stretch_frames
+    every = [music(codec.identity, n, seed=seed + k)[0, :, : n * hop - 1] for k, n in enumerate(frames)]
+    streams = [Stream(np.full((n, codec.identity.dim), np.nan, np.float16)) for n in frames]
+    pieces = (
+        (streams[k], audio[:, at * hop : (at + stretch) * hop].numpy())
+        for at in range(0, max(frames), stretch)
+        for k, audio in enumerate(every)
+        if at < frames[k]
+    )
+    encode(codec, pieces, lambda stage: None, device)
+    return list(zip(every, streams, strict=True))
+
+
+def check_company(codec: Codec) -> None:
+    """Streams of many lengths in calls of four: each has the bytes that it has alone, and the whole's numbers."""
+    device, frames = Device("cpu", 32, 4), (37, 9, 21, 1, 8, 30, 16)
+    check_rows(codec, device)
+    for k, (audio, stream) in enumerate(in_company(codec, device, frames)):
+        [(_, alone)] = in_company(codec, device, frames[k : k + 1], k)
+        np.testing.assert_array_equal(stream.latents, alone.latents)
+        whole = codec.encode(audio[None])[0].detach().numpy()
+        np.testing.assert_allclose(stream.latents, whole.astype(np.float16), atol=2e-3, rtol=2e-3)

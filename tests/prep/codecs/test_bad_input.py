@@ -9,7 +9,8 @@ from torch import Tensor
 
 from prep.codecs import CausalCodec, load_codec
 from prep.codecs.streams import STRETCH_FRAMES
-from prep.encode import encode, mixed
+from prep.encode import Stream, encode
+from prep.pieces import mixed
 from prep.spool import Spool
 from tests.prep.made import small_codec
 
@@ -105,7 +106,8 @@ def test_hours_are_encoded_in_stretches(tmp_path: Path, monkeypatch: pytest.Monk
             spool.put(0, np.random.default_rng(0).uniform(-1, 1, (2, samples)).astype(np.float32))
             latents = np.zeros((1, stretches * STRETCH_FRAMES, counting.identity.dim), np.float16)
             pieces = mixed({0: ((0,), 0.0)}, [0.0], spool, STRETCH_FRAMES * HOP, lambda stage: None)
-            encode(counting, pieces, [0], latents, lambda stage: None)
+            stream = Stream(latents[0])
+            encode(counting, ((stream, audio) for _, audio in pieces), lambda stage: None)
         assert latents.any(2).all()
         most.append((counting.most_samples, counting.most_held))
     assert most[0] == most[1] and most[0][0] == STRETCH_FRAMES * HOP and most[0][1] < 100_000

@@ -90,6 +90,10 @@ def test_claims(folder: Path) -> None:
     assert not i.causal and not i.delay_samples and not i.codebook_size
 
 
+def test_streams_share_calls(folder: Path) -> None:
+    small.check_company(load_codec(f"codicodec={folder}"))
+
+
 def test_the_certificate_tells_how_far_it_hears(folder: Path) -> None:
     found = small.certified(load_codec(f"codicodec={folder}"))
     assert found["encode: reaches ahead"].value == 7 * 16 + 8  # of a chunk's first frame: the chunk and half a window

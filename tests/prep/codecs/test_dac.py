@@ -59,6 +59,10 @@ def test_claims(folder: Path) -> None:
     assert not i.causal and not i.delay_samples
 
 
+def test_streams_share_calls(folder: Path) -> None:
+    small.check_company(load_codec(f"dac={folder}"))
+
+
 def test_certified_as_not_causal(folder: Path) -> None:
     codec = load_codec(f"dac={folder}")
     found = small.certified(codec)

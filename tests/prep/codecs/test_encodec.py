@@ -67,6 +67,11 @@ def test_claims(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["encodec", "encodec@tokens"])
+def test_streams_share_calls(folder: Path, name: str) -> None:
+    small.check_company(load_codec(f"{name}={folder}"))
+
+
+@pytest.mark.parametrize("name", ["encodec", "encodec@tokens"])
 def test_certified(folder: Path, name: str) -> None:
     codec = load_codec(f"{name}={folder}")
     found = small.certified(codec)

@@ -75,6 +75,10 @@ def test_claims(folder: Path) -> None:
     assert i.causal and not i.delay_samples
 
 
+def test_streams_share_calls(folder: Path) -> None:
+    small.check_company(load_codec(f"mimi={folder}"))
+
+
 def test_certified(folder: Path) -> None:
     found = small.certified(load_codec(f"mimi={folder}"))
     assert found["encode: reaches ahead"].value == found["decode: reaches ahead"].value == 0
