@@ -57,7 +57,8 @@ def build_examples(
             try:
                 drafts.append((yield from _pieces(job, codec, root, scratch, config, target, device, clock)))
             except Exception as error:
-                error.add_note(f"while working on {job.id}")
+                if len(bundle.jobs) > 1:
+                    error.add_note(f"while reading {job.id}")
                 raise
 
     # whatever happens, nothing is being read or written any more
