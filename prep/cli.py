@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from prep import cli_dataset
-from prep.cli_dataset import PATH, device_options, workers_option
+from prep.cli_dataset import PATH, Finite, device_options, workers_option
 from prep.errors import PrepError
 from prep.stop import stoppable
 
@@ -210,8 +210,8 @@ def excerpt(data: Path, out: Path, root: Path, instrument: str, split: str, id: 
 @main.command()
 @click.argument("audio", type=PATH, nargs=-1, required=True)
 @click.option("--out", type=PATH, required=True, help="A PNG.")
-@click.option("--start", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds.")
-@click.option("--length", type=click.FloatRange(0.1), default=20.0, show_default=True, help="Seconds.")
+@click.option("--start", type=Finite(0), default=0.0, show_default=True, help="Seconds.")
+@click.option("--length", type=Finite(0.1), default=20.0, show_default=True, help="Seconds.")
 def picture(audio: tuple[Path, ...], out: Path, start: float, length: float) -> None:
     """Draw the spectrograms of audio files, one below the other."""
     from prep.picture import draw_spectrograms

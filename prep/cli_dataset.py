@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +15,14 @@ PATH = click.Path(path_type=Path)
 workers_option = click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="cores")
 
 
+class Finite(click.FloatRange):
+    """Neither NaN, which lies in every range of click's, nor infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        return number if math.isfinite(number) else self.fail(f"{value} is not finite.", param, ctx)
+
+
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--device, --batch-frames and --batch-streams, for `device_of`."""
     device = click.option(
@@ -22,7 +31,7 @@ def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     frames = click.option(
         "--batch-frames",
         type=click.IntRange(1, 1 << 16),
-        help="With cuda: frames to encode at a time; fewer take less memory. [default: 256 a stream]",
+        help="With cuda: frames to encode at a time; fewer take less memory. [default: 128 a stream]",
     )
     streams = click.option(
         "--batch-streams",

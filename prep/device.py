@@ -14,9 +14,9 @@ from prep.errors import PrepError
 
 # What a call of the codec takes is part of an encoding's identity, since float sums depend on shapes. The processor
 # takes STRETCH_FRAMES of one stream; a GPU has more to do at a time and a memory of its own, so there both are
-# settings. So much stereo audio has 8 MB a stream; the build holds as much of every stem that is too long for its
+# settings. So much stereo audio has 4 MB a stream; the build holds as much of every stem that is too long for its
 # memory.
-STREAM_FRAMES = 256
+STREAM_FRAMES = 128
 BATCH_STREAMS = 8
 
 # what CUDA's libraries say when they find no memory, beside torch's own error

@@ -35,7 +35,7 @@ from prep.scan import ScanJob, ScanRow, Target, given_up, left_out, read_scan, s
 KEEP_EVERY_S = 10.0
 # of the codec, for a bundle of examples, where a call takes several streams: in the last calls of each bundle there are
 # rows that are nobody's, about as many frames as one call takes
-BUNDLE_CALLS = 128
+BUNDLE_CALLS = 256
 
 
 @dataclass(frozen=True)

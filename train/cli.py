@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 SEED = click.IntRange(0, 2**31 - 1)
+
+
+class Finite(click.FloatRange):
+    """Neither NaN, which lies in every range of click's, nor infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        return number if math.isfinite(number) else self.fail(f"{value} is not finite.", param, ctx)
 
 
 def told_in_one_line(command: Callable[P, None]) -> Callable[P, None]:
@@ -70,15 +79,13 @@ def fit(config: Path, data: str, run: Path, overrides: tuple[str, ...], device: 
 @click.option("--codec", "spec", default="causal", show_default=True, help="causal, or causal=FILE.safetensors.")
 @click.option(
     "--input-lufs",
-    type=click.FloatRange(-60, 0),
+    type=Finite(-60, 0),
     help="How loud the input is; it is heard at -18 LUFS. [default: a file is measured, --live taken as it comes]",
 )
-@click.option("--calibrate", type=click.FloatRange(1, 600), metavar="S", help="With --live: measure it for S seconds.")
+@click.option("--calibrate", type=Finite(1, 600), metavar="S", help="With --live: measure it for S seconds.")
 @click.option("--device-in", help="With --live: a part of the name, or the number. [default: the system's]")
 @click.option("--device-out", help="The same for what is played.")
-@click.option(
-    "--budget-ms", type=click.FloatRange(0, 1000), help="With --live: time for an answer. [default: one frame]"
-)
+@click.option("--budget-ms", type=Finite(0, 1000), help="With --live: time for an answer. [default: one frame]")
 @told_in_one_line
 def play(run: Path, live: bool, instrument: str, seed: int, spec: str, **given: Any) -> None:
     """Accompany a mix with the model in RUN, frame by frame as if live. RUN may be one of its kept checkpoints."""
@@ -130,7 +137,7 @@ def _play_live(player: Player, seed: int, given: dict[str, Any]) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", required=True, help="The dataset that RUN was trained on, or another of its codec.")
 @click.option("--split", default="validation", show_default=True)
-@click.option("--seconds", type=click.FloatRange(2), default=20.0, show_default=True, help="Of each pair.")
+@click.option("--seconds", type=Finite(2), default=20.0, show_default=True, help="Of each pair.")
 @click.option("--pairs", type=click.IntRange(2), default=64, show_default=True, help="At most so many, drawn.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Draws pairs, shuffled mixes and noise.")
 @click.option("--codec", "spec", default="causal", show_default=True, help="causal, or causal=FILE.safetensors.")
@@ -197,9 +204,7 @@ def codec(config: Path, data: Path, run: Path, device: str) -> None:
     multiple=True,
     help="causal, or causal=FILE.safetensors. May be repeated; the first one is held to the gates.",
 )
-@click.option(
-    "--seconds", type=click.FloatRange(1), default=60.0, show_default=True, help="From the middle of each mix."
-)
+@click.option("--seconds", type=Finite(1), default=60.0, show_default=True, help="From the middle of each mix.")
 @click.option("--card", type=click.Path(path_type=Path), help="A Markdown file to put the figures into, at its marks.")
 @click.option("--picture", type=click.Path(path_type=Path), help="A PNG to draw: spectrograms of three clips.")
 @told_in_one_line

@@ -52,6 +52,12 @@ def test_build_and_hear(tmp_path: Path, codec: str) -> None:
         assert told.exit_code == 1 and message in told.output and told.output.count("\n") == 1
 
 
+@pytest.mark.parametrize("words", [("--start", "nan"), ("--length", "inf")])
+def test_what_is_not_finite_is_told(words: tuple[str, str]) -> None:
+    told = call("picture", "a.wav", "--out", "b.png", *words)
+    assert told.exit_code == 2 and f"{words[1]} is not finite." in told.output
+
+
 def test_an_excerpt_of_another_plan_is_refused(tmp_path: Path, codec: str) -> None:
     """A build that was begun and not finished leaves its plan beside the old generation."""
     root, out = write_corpus(tmp_path / "corpus", train=2), tmp_path / "out"

@@ -239,7 +239,7 @@ def test_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == Device("cuda", STREAM_FRAMES * BATCH_STREAMS, BATCH_STREAMS, ahead=True)
     assert device_of("cuda", 70, 7) == Device("cuda", 70, 7, ahead=True)
     told = found.fingerprint["device"]
-    assert told.startswith("Made GPU, CUDA ") and told.endswith(", 256 frames of 8 streams a call")
+    assert told.startswith("Made GPU, CUDA ") and told.endswith(", 128 frames of 8 streams a call")
     with pytest.raises(PrepError, match="--batch-frames 7 leaves no frame to each of --batch-streams 8"):
         device_of("cuda", 7)
 

@@ -111,6 +111,20 @@ def test_options_that_do_not_go_together_are_told(options: list[str], message: s
     assert result.exit_code == 2 and message in result.output
 
 
+@pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("evaluate", "run", "--data", "out", "--seconds"),
+        ("codec-score", "out", "--seconds"),
+        ("play", "run", "--live", "--instrument", "Bass", "--budget-ms"),
+    ],
+)
+def test_what_is_not_finite_is_told(command: tuple[str, ...], number: str) -> None:
+    told = train(*command, number)
+    assert told.exit_code == 2 and ("is not finite." in told.output or "not in the range" in told.output)
+
+
 def test_a_codec_that_cannot_be_had_is_one_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     end = ("--mix", mix(tmp_path), "--out", tmp_path / "out.wav", "--instrument", "Bass", "--codec", "other")
