@@ -35,11 +35,12 @@ from prep.codecs.protocol import (
     digest_of_settings,
     digest_of_weights,
 )
+from prep.codecs.streams import STRETCH_FRAMES, in_steps
 
-VERSION = 1  # raise it when the code below changes the numbers
+VERSION = 2  # raise it when the code below changes the numbers
 BOUND = 6.0  # of the envelope's numbers
 MEL_FLOOR = 1e-3
-STRETCH_FRAMES = 256  # a step of `encode` and `decode`, whose memory does not grow with the length of the audio
+WINDOWS = 128  # to transform at a time, which stay in a processor's cache; a GPU takes all
 CEILING = 0.7  # RMS of a synthesis window: no music reaches it, and no latent, however wrong, may exceed it
 
 
@@ -143,8 +144,6 @@ class CausalCodec(nn.Module):
         self.register_buffer("mel", mel, persistent=False)
         self.register_buffer("window", torch.hann_window(c.n_fft), persistent=False)
 
-    # -- encoder ------------------------------------------------------------------------------------------------
-
     def encode_state(self, batch: int) -> State:
         """Silence before the first sample."""
         c = self.config
@@ -172,23 +171,31 @@ class CausalCodec(nn.Module):
     def features(self, seen: Tensor) -> Tensor:
         """Log-mel of every window that ends at a multiple of feature_hop: (B, C, samples) -> (B, T, features)."""
         c = self.config
-        windows = seen.unfold(2, c.n_fft, c.feature_hop) * self.window
-        mel = torch.fft.rfft(windows).abs() @ self.mel
+        mel = torch.stack([self._mel(channel) for channel in seen.unbind(1)], 1)
         level = torch.log10(mel.clamp_min(MEL_FLOOR)) + 1
         per_frame = c.hop // c.feature_hop
         return level.unflatten(2, (-1, per_frame)).permute(0, 2, 3, 1, 4).flatten(2)
 
+    def _mel(self, channel: Tensor) -> Tensor:
+        """(B, samples) -> (B, windows, mels). A processor leaves out what is silent, such as the side of mono."""
+        windows = channel.unfold(1, self.config.n_fft, self.config.feature_hop)
+        if channel.device.type != "cpu":
+            return self._mel_of(windows)
+        if not any(channel.aminmax()):  # NaN is not silent
+            return channel.new_zeros(*windows.shape[:2], self.config.mels)
+        return torch.cat([self._mel_of(some) for some in windows.split(WINDOWS, 1)], 1)
+
+    def _mel_of(self, windows: Tensor) -> Tensor:
+        """abs() of complex numbers takes twice as long; 1e-30 keeps a gradient finite at silence."""
+        spectra = torch.fft.rfft(windows * self.window)
+        return (spectra.real.square() + spectra.imag.square() + 1e-30).sqrt() @ self.mel
+
     def encode(self, audio: Tensor) -> Tensor:
         """(B, 2, samples) -> (B, ceil(samples / hop), dim); the tail is padded with zeros."""
         check_audio(audio, 2)
-        state, out = self.encode_state(len(audio)), [audio.new_zeros(len(audio), 0, self.config.dim)]
-        for start in range(0, audio.shape[2], STRETCH_FRAMES * self.config.hop):
-            part = audio[:, :, start : start + STRETCH_FRAMES * self.config.hop]
-            latents, state = self.encode_step(F.pad(part, (0, -part.shape[2] % self.config.hop)), state)
-            out.append(latents)
-        return torch.cat(out, dim=1)
-
-    # -- decoder ------------------------------------------------------------------------------------------------
+        hop, empty = self.config.hop, audio.new_zeros(len(audio), 0, self.config.dim)
+        whole = F.pad(audio, (0, -audio.shape[2] % hop))
+        return in_steps(self.encode_step, self.encode_state(len(audio)), whole, 2, STRETCH_FRAMES * hop, empty)
 
     def decode_state(self, batch: int) -> State:
         """Nothing rings, and frame 0 comes next."""
@@ -252,13 +259,8 @@ class CausalCodec(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """(B, frames, dim) -> (B, 2, frames * hop)."""
         check_latents(latents, self.config.dim)
-        state, out = self.decode_state(len(latents)), [latents.new_zeros(len(latents), 2, 0)]
-        for start in range(0, latents.shape[1], STRETCH_FRAMES):
-            audio, state = self.decode_step(latents[:, start : start + STRETCH_FRAMES], state)
-            out.append(audio)
-        return torch.cat(out, dim=2)
-
-    # -- identity -----------------------------------------------------------------------------------------------
+        state, empty = self.decode_state(len(latents)), latents.new_zeros(len(latents), 2, 0)
+        return in_steps(self.decode_step, state, latents, 1, STRETCH_FRAMES, empty)
 
     @property
     def identity(self) -> CodecIdentity:

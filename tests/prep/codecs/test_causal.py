@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from prep.codecs import CausalCodec, load_codec
-from prep.codecs.causal import overlap_add
+from prep.codecs.causal import MEL_FLOOR, WINDOWS, overlap_add
 from tests.prep.made import small_codec
 
 HOP = 4096
@@ -145,3 +145,26 @@ def test_the_codec_that_ships_is_causal_and_small() -> None:
     latents = codec.encode(audio)
     torch.testing.assert_close(encode_in(codec, audio, 1), latents, atol=1e-4, rtol=1e-5)
     torch.testing.assert_close(decode_in(codec, latents, 1), codec.decode(latents), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("side", [0.0, 0.3])
+def test_features_are_log_mel(codec: CausalCodec, side: float) -> None:
+    """Whatever is left out, and however many windows are transformed at a time."""
+    c = codec.config
+    generator = torch.Generator().manual_seed(0)
+    seen = 0.1 * torch.randn(3, 2, c.n_fft - c.feature_hop + 40 * c.hop, generator=generator, dtype=torch.float64)
+    seen[:, 1] *= side
+    seen[2, :, 9 * c.hop :] = 0
+    windows = seen.unfold(2, c.n_fft, c.feature_hop) * codec.window
+    assert windows.shape[2] > 2 * WINDOWS
+    mel = torch.fft.rfft(windows).abs() @ codec.mel.double()
+    level = torch.log10(mel.clamp_min(MEL_FLOOR)) + 1  # (B, C, T * per frame, mels)
+    wanted = level.unflatten(2, (40, -1)).permute(0, 2, 3, 1, 4).flatten(2)
+    torch.testing.assert_close(codec.features(seen.float()).double(), wanted, atol=2e-4, rtol=0)
+
+
+def test_silence_has_a_gradient(codec: CausalCodec) -> None:
+    seen = torch.zeros(1, 2, codec.config.n_fft - codec.config.feature_hop + codec.config.hop)
+    seen[0, :, 0] = 1.0
+    codec.features(seen.requires_grad_()).sum().backward()
+    assert seen.grad is not None and torch.isfinite(seen.grad).all()
