@@ -5,7 +5,9 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import scipy
@@ -21,6 +23,7 @@ def fingerprint() -> dict[str, str]:
     """The hardware and software on which equal inputs give equal bytes."""
     return {
         "machine": platform.machine(),
+        "cpu": _cpu(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -30,6 +33,27 @@ def fingerprint() -> dict[str, str]:
         "libsndfile": soundfile.__libsndfile_version__,
         "python": platform.python_version(),
     }
+
+
+@cache
+def _cpu() -> str:
+    try:
+        return cpu_of(Path("/proc/cpuinfo").read_text())
+    except OSError:
+        return platform.processor()  # elsewhere than on Linux
+
+
+def cpu_of(info: str) -> str:
+    """Maker, family and model, and what vectors it computes with. By these, libraries choose how they sum: on two
+    processors that both have AVX-512, MKL may do other things."""
+    lines = (line.partition(":") for line in info.split("\n\n")[0].splitlines())
+    found = {name.strip(): value.strip() for name, _, value in lines}
+    names = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part")
+    flags = found.get("flags", found.get("Features", "")).split()
+    vectors = sorted(
+        flag for flag in flags if flag in ("fma", "bf16") or flag.startswith(("avx", "amx", "asimd", "sve"))
+    )
+    return " ".join([*(found[name] for name in names if name in found), *vectors])
 
 
 def strangers(receipts: Iterable[Receipt], device: Device) -> list[str]:
