@@ -30,7 +30,9 @@ def components(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def start_from_components(codec: CausalCodec, audio: Tensor) -> None:
-    """Set both linear halves from `audio` (B, 2, samples); every number of the latent then has unit variance on it."""
+    """Set both linear halves from `audio` (B, 2, samples); every number of the latent then has unit variance on it.
+
+    On the processor: it takes a minute at most, and the same start whatever trains."""
     c = codec.config
     mid_side = torch.stack([audio[:, 0] + audio[:, 1], audio[:, 0] - audio[:, 1]], dim=1) / 2
     _start_wave(codec, mid_side)

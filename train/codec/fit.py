@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -111,7 +112,9 @@ def fit_codec(recipe: CodecRecipe, data: Path, run: Path, device: str = "cpu") -
     elif recipe.start:
         start_from_codec(trainer.codec, recipe.start)
     else:
-        start_from_components(trainer.codec, _first_crops(songs, recipe, config).to(device))
+        begun = deepcopy(trainer.codec).cpu()
+        start_from_components(begun, _first_crops(songs, recipe, config))
+        trainer.codec.load_state_dict(begun.state_dict())
     start, spent = (saved.step, saved.seconds) if saved else (0, 0.0)
     began, finished = time.monotonic() - spent, start
     with Curves.open(run, start, tensorboard=False) as curves:

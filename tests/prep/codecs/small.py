@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from prep.certify import Certificate, Measurement, certify
-from prep.codecs import Codec, CodecIdentity
+from prep.codecs import Codec, CodecIdentity, load_codec
 from prep.device import Device
 from prep.encode import Stream, check_rows, encode
 from prep.probes import made_audio
+from tests.pretended import Pretended, pretended_gpu
 
 
 def stirred(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -101,3 +103,21 @@ def check_company(codec: Codec) -> None:
         np.testing.assert_array_equal(stream.latents, alone.latents)
         whole = codec.encode(audio[None])[0].detach().numpy()
         np.testing.assert_allclose(stream.latents, whole.astype(np.float16), atol=2e-3, rtol=2e-3)
+
+
+def check_on_gpu(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that belongs on the GPU is there, and comes back with the processor's numbers."""
+    codec = load_codec(spec)
+    audio = music(codec.identity, 12, batch=2)
+    with torch.no_grad():
+        latents = codec.encode(audio)
+        wanted = in_steps(codec, audio, latents, 4)
+        with pretended_gpu(monkeypatch):
+            there, given = load_codec(spec, "cuda"), (audio.to("cuda"), latents.to("cuda"))
+            steps = in_steps(there, *given, 4)
+            whole = there.encode(given[0]), there.decode(given[1])
+            assert there.identity == codec.identity
+            assert all(isinstance(each, Pretended) for each in (*steps, *whole))
+            found, ends = [each.cpu() for each in steps], [each.cpu() for each in whole]
+        for one, other in zip([*found, *ends], [*wanted, latents, codec.decode(latents)], strict=True):
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)

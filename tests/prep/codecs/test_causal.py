@@ -9,6 +9,7 @@ from torch import Tensor
 
 from prep.codecs import CausalCodec, load_codec
 from prep.codecs.causal import MEL_FLOOR, WINDOWS, overlap_add
+from tests.prep.codecs import small
 from tests.prep.made import small_codec
 
 HOP = 4096
@@ -161,6 +162,10 @@ def test_features_are_log_mel(codec: CausalCodec, side: float) -> None:
     level = torch.log10(mel.clamp_min(MEL_FLOOR)) + 1  # (B, C, T * per frame, mels)
     wanted = level.unflatten(2, (40, -1)).permute(0, 2, 3, 1, 4).flatten(2)
     torch.testing.assert_close(codec.features(seen.float()).double(), wanted, atol=2e-4, rtol=0)
+
+
+def test_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    small.check_on_gpu("causal", monkeypatch)
 
 
 def test_silence_has_a_gradient(codec: CausalCodec) -> None:

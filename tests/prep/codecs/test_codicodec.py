@@ -94,6 +94,10 @@ def test_streams_share_calls(folder: Path) -> None:
     small.check_company(load_codec(f"codicodec={folder}"))
 
 
+def test_on_a_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.check_on_gpu(f"codicodec={folder}", monkeypatch)
+
+
 def test_the_certificate_tells_how_far_it_hears(folder: Path) -> None:
     found = small.certified(load_codec(f"codicodec={folder}"))
     assert found["encode: reaches ahead"].value == 7 * 16 + 8  # of a chunk's first frame: the chunk and half a window

@@ -63,6 +63,10 @@ def test_streams_share_calls(folder: Path) -> None:
     small.check_company(load_codec(f"dac={folder}"))
 
 
+def test_on_a_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.check_on_gpu(f"dac={folder}", monkeypatch)
+
+
 def test_certified_as_not_causal(folder: Path) -> None:
     codec = load_codec(f"dac={folder}")
     found = small.certified(codec)

@@ -72,6 +72,11 @@ def test_streams_share_calls(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["encodec", "encodec@tokens"])
+def test_on_a_gpu(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.check_on_gpu(f"{name}={folder}", monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["encodec", "encodec@tokens"])
 def test_certified(folder: Path, name: str) -> None:
     codec = load_codec(f"{name}={folder}")
     found = small.certified(codec)

@@ -79,6 +79,10 @@ def test_streams_share_calls(folder: Path) -> None:
     small.check_company(load_codec(f"mimi={folder}"))
 
 
+def test_on_a_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.check_on_gpu(f"mimi={folder}", monkeypatch)
+
+
 def test_certified(folder: Path) -> None:
     found = small.certified(load_codec(f"mimi={folder}"))
     assert found["encode: reaches ahead"].value == found["decode: reaches ahead"].value == 0

@@ -52,6 +52,10 @@ def test_streams_share_calls(folder: Path) -> None:
     small.check_company(load_codec(f"oobleck={folder}"))
 
 
+def test_on_a_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.check_on_gpu(f"oobleck={folder}", monkeypatch)
+
+
 def test_certified_as_not_causal(folder: Path) -> None:
     codec = load_codec(f"oobleck={folder}")
     found = small.certified(codec)
