@@ -1,7 +1,8 @@
-"""A GPU that is none: tensors that say they are on `cuda`, and are held and computed with by the processor.
+"""A GPU for tests; where there is none, one that is pretended.
 
-Where a real GPU refuses to mix its tensors with the processor's, so does this one. So what is said to run on a GPU can
-be seen to keep its tensors together where there is no GPU. Of speed, kernels and rounding it tells nothing.
+Its tensors say that they are on `cuda`, and are held and computed with by the processor. Where a real GPU refuses to
+mix its tensors with the processor's, so does this one: so what is said to run on a GPU can be seen to keep its tensors
+together. Of speed, kernels, autocast and rounding it tells nothing.
 """
 
 from __future__ import annotations
@@ -118,7 +119,10 @@ def run(op: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if torch.cuda.is_available():
+        yield
+        return
     torch._C._ensureCUDADeviceGuardSet()  # of devices, where there are none
     with monkeypatch.context() as patched, Mode():
         patched.setattr(torch.__future__, "get_overwrite_module_params_on_conversion", lambda: True)

@@ -1,4 +1,4 @@
-"""Training with a GPU that is pretended: all that belongs there is there."""
+"""Training on a GPU, or a pretended one: all that belongs there is there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pretended import pretended_gpu
+from tests.pretended import a_gpu
 from tests.train.made import LinearCodec, example, small, write
 from train.loop import fit
 
@@ -18,13 +18,13 @@ def test_it_trains_as_on_a_processor_and_goes_on(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("train.loop.load_codec", lambda spec: LinearCodec())
     loop = {"compile": "none", "precision": "float32", "micro_batch_size": 4, "listen_every": 2}
     fit(small(loop=loop), data, here)
-    with pretended_gpu(monkeypatch):
+    with a_gpu(monkeypatch):
         fit(small(loop={**loop, "steps": 2}), data, there, "cuda")
         fit(small(loop=loop), data, there, "cuda")
     ours, theirs = ((run / "metrics.jsonl").read_text().splitlines() for run in (here, there))
     assert len(ours) == len(theirs) == 4
     for one, other in zip(map(json.loads, ours), map(json.loads, theirs), strict=True):
         for name in ("loss_g", "loss_d", "grad_norm_d", "grad_norm_g", "gamma"):
-            assert other[name] == pytest.approx(one[name], rel=1e-4)
+            assert other[name] == pytest.approx(one[name], rel=1e-3)
     for run in (here, there):
         assert {path.name for path in (run / "listen").iterdir()} >= {"00000002", "00000004"}

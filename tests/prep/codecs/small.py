@@ -18,7 +18,7 @@ from prep.codecs import Codec, CodecIdentity, load_codec
 from prep.device import Device
 from prep.encode import Stream, check_rows, encode
 from prep.probes import made_audio
-from tests.pretended import Pretended, pretended_gpu
+from tests.pretended import a_gpu
 
 
 def stirred(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -112,12 +112,12 @@ def check_on_gpu(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
         latents = codec.encode(audio)
         wanted = in_steps(codec, audio, latents, 4)
-        with pretended_gpu(monkeypatch):
+        with a_gpu(monkeypatch):
             there, given = load_codec(spec, "cuda"), (audio.to("cuda"), latents.to("cuda"))
             steps = in_steps(there, *given, 4)
             whole = there.encode(given[0]), there.decode(given[1])
             assert there.identity == codec.identity
-            assert all(isinstance(each, Pretended) for each in (*steps, *whole))
+            assert all(each.is_cuda for each in (*steps, *whole))
             found, ends = [each.cpu() for each in steps], [each.cpu() for each in whole]
         for one, other in zip([*found, *ends], [*wanted, latents, codec.decode(latents)], strict=True):
             torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)

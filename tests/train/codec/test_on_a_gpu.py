@@ -1,4 +1,4 @@
-"""Training the codec with a GPU that is pretended: all that belongs there is there."""
+"""Training the codec on a GPU, or a pretended one: all that belongs there is there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.pretended import pretended_gpu
+from tests.pretended import a_gpu
 from tests.train.codec.test_fit import corpus, recipe
 from train.codec.fit import fit_codec
 
@@ -17,7 +17,7 @@ __all__ = ["corpus"]
 
 def test_it_trains_as_on_a_processor_and_goes_on(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fit_codec(recipe(), corpus, tmp_path / "here")
-    with pretended_gpu(monkeypatch):
+    with a_gpu(monkeypatch):
         fit_codec(recipe(steps=2), corpus, tmp_path / "there", "cuda")
         fit_codec(recipe(), corpus, tmp_path / "there", "cuda")
     here, there = (load_file(tmp_path / name / "causal.safetensors") for name in ("here", "there"))
