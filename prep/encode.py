@@ -24,9 +24,10 @@ from prep.errors import PrepError
 from prep.pieces import Lap
 from prep.spool import Audio
 
-# Bytes of audio that wait for as much of other streams. Examples of fewer streams than a call takes need it: of eight
-# stereo streams at 44.1 kHz, so much is three minutes of each.
+# Audio that waits for as much of other streams, in bytes, or in what so many calls take, where that is more. Examples
+# of fewer streams than a call takes need it: of eight stereo streams at 44.1 kHz, either is three minutes of each.
 WAITING_BYTES = 1 << 29
+WAITING_CALLS = 8
 # A stream's last piece may be longer than the stream by this share of the stream, so that small pieces are few.
 ROUNDED = 1 / 64
 
@@ -53,8 +54,9 @@ class Waiting:
     """A piece of a stream that a call of the codec will take, with silence up to `frames`."""
 
     def __init__(self, audio: Audio, frames: int, last: bool) -> None:
-        self.audio, self.frames, self.last = audio, frames, last
-        self.nbytes = audio[0].nbytes * (1 if audio.strides[0] == 0 else len(audio))
+        distinct = audio[:1] if audio.strides[0] == 0 else audio
+        # a copy, or the smallest piece of a tail would keep all of it alive
+        self.audio, self.frames, self.last = distinct.copy(), frames, last
 
 
 def encode(codec: Codec, pieces: Iterable[tuple[Stream, Audio]], lap: Lap, device: Device = CPU) -> None:
@@ -77,7 +79,9 @@ class Calls:
         self._codec, self._device = codec, device
         self._alike: dict[tuple[object, ...], list[Stream]] = {}  # whose next pieces a call can take together
         self._full: deque[list[Stream]] = deque()  # ... and which are as many as it takes
-        self._bytes = 0
+        self._bytes, i = 0, codec.identity
+        frame_bytes = i.channels * i.hop * np.dtype(np.float32).itemsize
+        self._most_bytes = max(WAITING_BYTES, WAITING_CALLS * device.batch_frames * frame_bytes)
 
     def add(self, stream: Stream, audio: Audio) -> None:
         idle = not stream.waiting
@@ -86,10 +90,10 @@ class Calls:
                 stream.encoder = EncodeStream(self._codec)
         for piece in self._cut(stream, audio):
             stream.waiting.append(piece)
-            self._bytes += piece.nbytes
+            self._bytes += piece.audio.nbytes
         if idle:
             self._queue(stream)
-        self._run(WAITING_BYTES)
+        self._run(self._most_bytes)
 
     def end(self) -> None:
         self._run(0)
@@ -115,7 +119,7 @@ class Calls:
         audio = np.zeros((rows, i.channels, frames * i.hop), np.float32)
         for row, piece in enumerate(pieces):
             audio[row, :, : piece.audio.shape[1]] = piece.audio
-            self._bytes -= piece.nbytes
+            self._bytes -= piece.audio.nbytes
         with self._device.memory(), torch.inference_mode():
             there = torch.from_numpy(audio).to(self._device.name)
             encoders = [stream.encoder for stream in streams if stream.encoder]
