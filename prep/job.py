@@ -13,7 +13,6 @@ from prep.plan import PlanRow
 from prep.reuse import Place
 from prep.stages.mixing import Members
 
-
 # A bundle waits in memory until all of it is made, what is only copied too: so many times the frames it has to encode.
 COPIED = 4
 

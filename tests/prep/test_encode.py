@@ -102,7 +102,7 @@ class Clocked(SteppedEncoder):
         return torch.zeros(batch, 1), torch.zeros(())
 
     def encode_step(self, audio: Tensor, state: State) -> tuple[Tensor, State]:
-        own, (last, time) = audio[:, 0, ::HOP], state
+        own, (_, time) = audio[:, 0, ::HOP], state
         times = time + torch.arange(own.shape[1]) / 64
         return torch.stack([own, times.expand_as(own)], 2), (own[:, -1:], time + own.shape[1] / 64)
 
