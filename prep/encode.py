@@ -170,12 +170,10 @@ def check_rows(codec: Codec, device: Device) -> None:
     On made noise, in pieces as they occur."""
     i, rows = codec.identity, device.batch_streams
     sizes = [device.stretch_frames, *powers_of_two(2 * device.stretch_frames - 1, device.stretch_frames, 1)]
-    made = np.random.default_rng(0).standard_normal((rows, i.channels, sum(sizes) * i.hop), np.float32)
-    noise = torch.from_numpy(0.1 * made).to(device.name)
-    alone = noise.clone()
+    noise = 0.1 * np.random.default_rng(0).standard_normal((rows, i.channels, sum(sizes) * i.hop), np.float32)
+    alone = noise.copy()
     alone[1:] = 0
-    with device.memory(), torch.inference_mode():
-        found, turned, first = (_in_pieces(codec, audio, sizes) for audio in (noise, noise.roll(1, 0), alone))
+    found, turned, first = (_in_pieces(codec, device, audio, sizes) for audio in (noise, np.roll(noise, 1, 0), alone))
     if not torch.equal(turned, found.roll(1, 0)) or not torch.equal(first[0], found[0]):
         raise PrepError(
             f"--device {device.name}: with {i.name} its libraries give a stream other numbers beside other streams, so "
@@ -183,6 +181,14 @@ def check_rows(codec: Codec, device: Device) -> None:
         )
 
 
-def _in_pieces(codec: Codec, audio: torch.Tensor, sizes: list[int]) -> torch.Tensor:
-    stream, parts = EncodeStream(codec, len(audio)), audio.split([size * codec.identity.hop for size in sizes], 2)
-    return torch.cat([out for k, part in enumerate(parts) for out in stream.push(part, k == len(parts) - 1)], 1)
+def _in_pieces(codec: Codec, device: Device, audio: Audio, sizes: list[int]) -> torch.Tensor:
+    """As `Calls` has it done: (rows, channels, samples) -> (rows, frames, dim)."""
+    found, start, last = list[torch.Tensor](), 0, len(sizes) - 1
+    with device.memory(), torch.inference_mode():
+        streams = [EncodeStream(codec) for _ in audio]
+        for k, size in enumerate(sizes):
+            stop = start + size * codec.identity.hop
+            there = torch.from_numpy(audio[:, :, start:stop]).to(device.name)
+            found += [out.cpu() for out in push_together(streams, there, k == last)]
+            start = stop
+    return torch.cat(found, 1)

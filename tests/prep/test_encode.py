@@ -195,6 +195,15 @@ class Overhearing(CausalCodec):
         return latents + 1e-6 * latents.mean(0), state
 
 
+def test_no_memory_to_try_rows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_: np.ndarray) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("prep.encode.torch.from_numpy", none)
+    with pytest.raises(PrepError, match="lower --batch-frames, which is 32"):
+        check_rows(Clocked(), TOGETHER)
+
+
 @pytest.mark.parametrize("kind", [Mingling, Overhearing])
 def test_rows_that_hang_on_each_other_are_refused(codec: str, kind: type[CausalCodec]) -> None:
     plain = load_codec(codec)
