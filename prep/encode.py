@@ -33,14 +33,14 @@ ROUNDED = 1 / 64
 
 
 class Stream:
-    """One on its way through the codec. `latents`: (frames, dim), to be filled in. `ran`: the frames that the codec ran
-    for it, rows of its calls that were nobody's among them."""
+    """One on its way through the codec. `latents`: (frames, dim), to be filled in. Frames so far: `given`, `done`, and
+    those that the codec `ran` for it, in rows of its calls that were nobody's, too."""
 
     def __init__(self, latents: NDArray[np.float16]) -> None:
         self.latents = latents
         self.encoder: EncodeStream | None = None  # while it is under way
         self.waiting: deque[Waiting] = deque()
-        self.heard = self.done = self.ran = 0
+        self.given = self.done = self.ran = 0
 
     def take(self, latents: NDArray[Any]) -> None:
         """The next frames; those beyond the stream's end are of what its last piece was rounded up with."""
@@ -51,12 +51,11 @@ class Stream:
 
 
 class Waiting:
-    """A piece of a stream that a call of the codec will take, with silence up to `frames`."""
+    """A piece of a stream that a call of the codec will take, with silence up to `frames`. Channels that are alike are
+    one."""
 
     def __init__(self, audio: Audio, frames: int, last: bool) -> None:
-        distinct = audio[:1] if audio.strides[0] == 0 else audio
-        # a copy, or the smallest piece of a tail would keep all of it alive
-        self.audio, self.frames, self.last = distinct.copy(), frames, last
+        self.audio, self.frames, self.last = audio, frames, last
 
 
 def encode(codec: Codec, pieces: Iterable[tuple[Stream, Audio]], lap: Lap, device: Device = CPU) -> None:
@@ -85,7 +84,7 @@ class Calls:
 
     def add(self, stream: Stream, audio: Audio) -> None:
         idle = not stream.waiting
-        if not stream.heard:
+        if not stream.given:
             with self._device.memory():
                 stream.encoder = EncodeStream(self._codec)
         for piece in self._cut(stream, audio):
@@ -138,16 +137,18 @@ class Calls:
         """To whole frames, and, what is no whole stretch, to powers of two, of which all streams have some alike."""
         i, stretch, total = self._codec.identity, self._device.stretch_frames, len(stream.latents)
         frames = -(-audio.shape[1] // i.hop)
-        stream.heard += frames
-        ends = stream.heard == total
+        stream.given += frames
+        ends = stream.given == total
         sizes = [frames]
         if self._device.batch_streams > 1 and frames < stretch:
             sizes = powers_of_two(frames, stretch, int(total * ROUNDED) if i.causal else 1)
-        start = 0
+        start, distinct = 0, audio[:1] if audio.strides[0] == 0 else audio
         for size in sizes:
             stop = start + size
             last = ends and stop >= frames and not i.causal  # what is causal need not know
-            yield Waiting(audio[:, start * i.hop : stop * i.hop], size, last)
+            piece = distinct[:, start * i.hop : stop * i.hop]
+            # a copy, or the smallest piece of a tail would keep all of it alive
+            yield Waiting(piece.copy() if len(sizes) > 1 else piece, size, last)
             start = stop
 
 
