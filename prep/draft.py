@@ -34,7 +34,7 @@ from prep.scan import ScanJob, ScanRow, Target, given_up, left_out, read_scan, s
 # what a SIGKILL may cost of a scan; more where writing it down takes more than a twentieth of the time
 KEEP_EVERY_S = 10.0
 # of the codec, for a bundle of examples, where a call takes several streams: in the last calls of each bundle there are
-# rows that are nobody's, about as many frames as one call takes
+# rows that are nobody's, as many frames as one call takes, or as five, where examples have two streams each
 BUNDLE_CALLS = 256
 
 

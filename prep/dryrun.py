@@ -112,7 +112,9 @@ def _busy_s(left: list[Job], chosen: list[Job], built: list[Built], rate: int) -
     read_s = seconds["read"] / sum(samples for samples, _ in read)
     augment_s = seconds["augment"] / max(1, sum(samples for samples, job in read if _is_augmented(job)))
     streams = sum(each.stream_s for each in built) * rate
-    encode_s = seconds["encode"] / streams
+    # a sample has more padding than a build
+    own = 1 - sum(each.padding_frames for each in built) / sum(each.ran_frames for each in built)
+    encode_s = own * seconds["encode"] / streams
     make_s = sum(seconds[stage] for stage in ("mix", "measure", "keep")) / streams
     return sum(
         job.row.samples

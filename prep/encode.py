@@ -24,22 +24,23 @@ from prep.errors import PrepError
 from prep.pieces import Lap
 from prep.spool import Audio
 
-# Bytes of audio that wait for as much of other streams. Examples of fewer streams than a call takes need it: of eight
-# stereo streams at 44.1 kHz, so much is three minutes of each.
+# Audio that waits for as much of other streams, in bytes, or in what so many calls take, where that is more. Examples
+# of fewer streams than a call takes need it: of eight stereo streams at 44.1 kHz, the first is three minutes of each.
 WAITING_BYTES = 1 << 29
+WAITING_CALLS = 8
 # A stream's last piece may be longer than the stream by this share of the stream, so that small pieces are few.
 ROUNDED = 1 / 64
 
 
 class Stream:
-    """One on its way through the codec. `latents`: (frames, dim), to be filled in. `ran`: the frames that the codec ran
-    for it, rows of its calls that were nobody's among them."""
+    """One on its way through the codec. `latents`: (frames, dim), to be filled in. Frames so far: `given`, `done`, and
+    those that the codec `ran` for it, in rows of its calls that were nobody's, too."""
 
     def __init__(self, latents: NDArray[np.float16]) -> None:
         self.latents = latents
         self.encoder: EncodeStream | None = None  # while it is under way
         self.waiting: deque[Waiting] = deque()
-        self.heard = self.done = self.ran = 0
+        self.given = self.done = self.ran = 0
 
     def take(self, latents: NDArray[Any]) -> None:
         """The next frames; those beyond the stream's end are of what its last piece was rounded up with."""
@@ -50,11 +51,11 @@ class Stream:
 
 
 class Waiting:
-    """A piece of a stream that a call of the codec will take, with silence up to `frames`."""
+    """A piece of a stream that a call of the codec will take, with silence up to `frames`. Channels that are alike are
+    one."""
 
     def __init__(self, audio: Audio, frames: int, last: bool) -> None:
         self.audio, self.frames, self.last = audio, frames, last
-        self.nbytes = audio[0].nbytes * (1 if audio.strides[0] == 0 else len(audio))
 
 
 def encode(codec: Codec, pieces: Iterable[tuple[Stream, Audio]], lap: Lap, device: Device = CPU) -> None:
@@ -77,19 +78,21 @@ class Calls:
         self._codec, self._device = codec, device
         self._alike: dict[tuple[object, ...], list[Stream]] = {}  # whose next pieces a call can take together
         self._full: deque[list[Stream]] = deque()  # ... and which are as many as it takes
-        self._bytes = 0
+        self._bytes, i = 0, codec.identity
+        frame_bytes = i.channels * i.hop * np.dtype(np.float32).itemsize
+        self._most_bytes = max(WAITING_BYTES, WAITING_CALLS * device.batch_frames * frame_bytes)
 
     def add(self, stream: Stream, audio: Audio) -> None:
         idle = not stream.waiting
-        if not stream.heard:
+        if not stream.given:
             with self._device.memory():
                 stream.encoder = EncodeStream(self._codec)
         for piece in self._cut(stream, audio):
             stream.waiting.append(piece)
-            self._bytes += piece.nbytes
+            self._bytes += piece.audio.nbytes
         if idle:
             self._queue(stream)
-        self._run(WAITING_BYTES)
+        self._run(self._most_bytes)
 
     def end(self) -> None:
         self._run(0)
@@ -115,7 +118,7 @@ class Calls:
         audio = np.zeros((rows, i.channels, frames * i.hop), np.float32)
         for row, piece in enumerate(pieces):
             audio[row, :, : piece.audio.shape[1]] = piece.audio
-            self._bytes -= piece.nbytes
+            self._bytes -= piece.audio.nbytes
         with self._device.memory(), torch.inference_mode():
             there = torch.from_numpy(audio).to(self._device.name)
             encoders = [stream.encoder for stream in streams if stream.encoder]
@@ -134,16 +137,18 @@ class Calls:
         """To whole frames, and, what is no whole stretch, to powers of two, of which all streams have some alike."""
         i, stretch, total = self._codec.identity, self._device.stretch_frames, len(stream.latents)
         frames = -(-audio.shape[1] // i.hop)
-        stream.heard += frames
-        ends = stream.heard == total
+        stream.given += frames
+        ends = stream.given == total
         sizes = [frames]
         if self._device.batch_streams > 1 and frames < stretch:
             sizes = powers_of_two(frames, stretch, int(total * ROUNDED) if i.causal else 1)
-        start = 0
+        start, distinct = 0, audio[:1] if audio.strides[0] == 0 else audio
         for size in sizes:
             stop = start + size
             last = ends and stop >= frames and not i.causal  # what is causal need not know
-            yield Waiting(audio[:, start * i.hop : stop * i.hop], size, last)
+            piece = distinct[:, start * i.hop : stop * i.hop]
+            # a copy, or the smallest piece of a tail would keep all of it alive
+            yield Waiting(piece.copy() if len(sizes) > 1 else piece, size, last)
             start = stop
 
 
@@ -166,12 +171,10 @@ def check_rows(codec: Codec, device: Device) -> None:
     On made noise, in pieces as they occur."""
     i, rows = codec.identity, device.batch_streams
     sizes = [device.stretch_frames, *powers_of_two(2 * device.stretch_frames - 1, device.stretch_frames, 1)]
-    made = np.random.default_rng(0).standard_normal((rows, i.channels, sum(sizes) * i.hop), np.float32)
-    noise = torch.from_numpy(0.1 * made).to(device.name)
-    alone = noise.clone()
+    noise = 0.1 * np.random.default_rng(0).standard_normal((rows, i.channels, sum(sizes) * i.hop), np.float32)
+    alone = noise.copy()
     alone[1:] = 0
-    with device.memory(), torch.inference_mode():
-        found, turned, first = (_in_pieces(codec, audio, sizes) for audio in (noise, noise.roll(1, 0), alone))
+    found, turned, first = (_in_pieces(codec, device, audio, sizes) for audio in (noise, np.roll(noise, 1, 0), alone))
     if not torch.equal(turned, found.roll(1, 0)) or not torch.equal(first[0], found[0]):
         raise PrepError(
             f"--device {device.name}: with {i.name} its libraries give a stream other numbers beside other streams, so "
@@ -179,6 +182,14 @@ def check_rows(codec: Codec, device: Device) -> None:
         )
 
 
-def _in_pieces(codec: Codec, audio: torch.Tensor, sizes: list[int]) -> torch.Tensor:
-    stream, parts = EncodeStream(codec, len(audio)), audio.split([size * codec.identity.hop for size in sizes], 2)
-    return torch.cat([out for k, part in enumerate(parts) for out in stream.push(part, k == len(parts) - 1)], 1)
+def _in_pieces(codec: Codec, device: Device, audio: Audio, sizes: list[int]) -> torch.Tensor:
+    """As `Calls` has it done: (rows, channels, samples) -> (rows, frames, dim)."""
+    found, start, last = list[torch.Tensor](), 0, len(sizes) - 1
+    with device.memory(), torch.inference_mode():
+        streams = [EncodeStream(codec) for _ in audio]
+        for k, size in enumerate(sizes):
+            stop = start + size * codec.identity.hop
+            there = torch.from_numpy(audio[:, :, start:stop]).to(device.name)
+            found += [out.cpu() for out in push_together(streams, there, k == last)]
+            start = stop
+    return torch.cat(found, 1)

@@ -1,7 +1,7 @@
 """Examples from their plan: read the stems, sum the mixes, measure, encode. Runs in a worker, alone.
 
 Audio is walked through in stretches, twice: once for the mixes' loudness, once to encode. So memory holds one stem at
-a time, and the latents, whatever the number of stems and their length.
+a time, the latents, and what waits for a call of the codec, whatever the number of stems and their length.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def build_examples(
     Raises PrepError when a source has changed since the scan, or is needed and there is no `root`, when the codec is
     not the one of this `identity` any more, and where the device has too little memory.
     """
-    clock, drafts = Clock(), list[_Encoded]()
+    clock, begun = Clock(), list[_Begun]()
     codec = _codec(config.codec, device)
     if codec.identity != identity:  # a training run may write its checkpoint anew
         raise PrepError(f"codec {config.codec} has changed since this run began. Run the same command again.")
@@ -55,7 +55,7 @@ def build_examples(
     def pieces() -> Pieces[Stream]:
         for job in bundle.jobs:
             try:
-                drafts.append((yield from _pieces(job, codec, root, scratch, config, target, device, clock)))
+                begun.append((yield from _pieces(job, codec, root, scratch, config, target, device, clock)))
             except Exception as error:
                 if len(bundle.jobs) > 1:
                     error.add_note(f"while reading {job.id}")
@@ -64,13 +64,13 @@ def build_examples(
     # whatever happens, nothing is being read or written any more
     with closing(pieces()) as every, closing(ahead(every, clock.skip) if device.ahead else every) as made:
         encode(codec, made, clock.lap, device)
-    seconds = [clock.seconds, *({} for _ in drafts[1:])]
-    return [_built(draft, config, target, identity, spent) for draft, spent in zip(drafts, seconds, strict=True)]
+    seconds = [clock.seconds, *({} for _ in begun[1:])]
+    return [_built(each, config, target, identity, spent) for each, spent in zip(begun, seconds, strict=True)]
 
 
 @dataclass(frozen=True)
-class _Encoded:
-    """An example whose streams are on their way through the codec: `latents` (streams, frames, dim) fill up."""
+class _Begun:
+    """An example whose pieces are handed out: `latents` (streams, frames, dim) are full when the codec is through."""
 
     job: Job
     latents: NDArray[np.float16]
@@ -90,7 +90,7 @@ def _pieces(
     target: Target,
     device: Device,
     clock: Clock,
-) -> Generator[tuple[Stream, Audio], None, _Encoded]:
+) -> Generator[tuple[Stream, Audio], None, _Begun]:
     """Of the streams that have to be encoded, what the codec is given."""
     row, hop = job.row, codec.identity.hop
     latents = np.zeros((len(job.members), math.ceil(row.samples / hop), codec.identity.dim), np.float16)
@@ -120,27 +120,27 @@ def _pieces(
     if job.keep:
         flacs = _flacs(job, paths)
         clock.lap("keep")
-    return _Encoded(job, latents, list(streams.values()), measured, read, flacs, told)
+    return _Begun(job, latents, list(streams.values()), measured, read, flacs, told)
 
 
 def _built(
-    encoded: _Encoded, config: PrepConfig, target: Target, identity: CodecIdentity, seconds: dict[str, float]
+    begun: _Begun, config: PrepConfig, target: Target, identity: CodecIdentity, seconds: dict[str, float]
 ) -> Built:
     """Raises PrepError where the codec gave what is no latent."""
-    job, row = encoded.job, encoded.job.row
-    if not np.isfinite(encoded.latents).all():
+    job, row = begun.job, begun.job.row
+    if not np.isfinite(begun.latents).all():
         raise PrepError(f"{row.id}: the codec gave latents that are not finite. Certify the codec.")
-    length_s, ran = row.samples / target.rate, sum(stream.ran for stream in encoded.streams)
+    length_s, ran = row.samples / target.rate, sum(stream.ran for stream in begun.streams)
     return Built(
-        example=_example(job, encoded.latents, encoded.measured, config, target, identity),
-        stem_s=encoded.read * length_s,
-        stream_s=len(encoded.streams) * length_s,
-        encoded=len(encoded.streams),
+        example=_example(job, begun.latents, begun.measured, config, target, identity),
+        stem_s=begun.read * length_s,
+        stream_s=len(begun.streams) * length_s,
+        encoded=len(begun.streams),
         seconds=seconds,
-        flacs=encoded.flacs,
-        told=encoded.told,
+        flacs=begun.flacs,
+        told=begun.told,
         ran_frames=ran,
-        padding_frames=ran - sum(len(stream.latents) for stream in encoded.streams),
+        padding_frames=ran - sum(len(stream.latents) for stream in begun.streams),
     )
 
 

@@ -13,6 +13,9 @@ from prep.plan import PlanRow
 from prep.reuse import Place
 from prep.stages.mixing import Members
 
+# A bundle waits in memory until all of it is made, what is only copied too: so many times the frames it has to encode.
+COPIED = 4
+
 
 @dataclass(frozen=True)
 class Built:
@@ -86,15 +89,19 @@ class Bundle:
 
 
 def bundled(jobs: Iterable[Job], hop: int, most_frames: int) -> Iterator[Bundle]:
-    """In order: one job each, or as many of a shard as it takes to come to `most_frames` of missing streams."""
+    """In order: one job each, or as many of a shard as it takes to come to `most_frames` of missing streams, or to
+    COPIED times as many of all."""
     held: list[Job] = []
-    frames = 0
+    missing = every = 0
     for job in jobs:
-        if held and (frames >= most_frames or (job.row.split, job.row.shard) != (held[0].row.split, held[0].row.shard)):
+        full = missing >= most_frames or every >= COPIED * most_frames
+        if held and (full or (job.row.split, job.row.shard) != (held[0].row.split, held[0].row.shard)):
             yield Bundle(tuple(held))
-            held, frames = [], 0
+            held, missing, every = [], 0, 0
         held.append(job)
-        frames += len(job.missing) * -(-job.row.samples // hop)
+        frames = -(-job.row.samples // hop)
+        missing += len(job.missing) * frames
+        every += len(job.members) * frames
     if held:
         yield Bundle(tuple(held))
 

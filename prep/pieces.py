@@ -57,5 +57,6 @@ def ahead(items: Iterator[Item], skip: Callable[[], None]) -> Generator[Item, No
                 waiting.append(thread.submit(make))
                 skip()
                 yield item
+            skip()
         finally:
             thread.shutdown(cancel_futures=True)

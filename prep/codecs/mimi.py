@@ -21,7 +21,7 @@ from prep.codecs.protocol import CodecIdentity, State, digest_of_settings, diges
 from prep.codecs.seanet import Carry, check_causal, convolved, from_tokens, nearest, through, transposed
 from prep.codecs.streams import SteppedCodec
 
-VERSION = 1  # raise it when the code below changes the numbers
+VERSION = 2  # raise it when the code below changes the numbers
 OPTIONS = ()
 SETTINGS = (
     *("sampling_rate", "audio_channels", "hidden_size", "num_filters", "num_residual_layers", "upsampling_ratios"),
@@ -128,32 +128,36 @@ class MimiCodec(SteppedCodec):
 
 
 def attended(transformer: Any, x: Tensor, carry: Carry) -> Tensor:
-    """(B, time, hidden) through the layers; each keeps the keys and values that its window still reaches."""
-    window = transformer.config.sliding_window
-    position = torch.zeros((), dtype=torch.int64) if carry.fresh else carry.take()
-    steps = x.shape[1]
-    carry.leave(position + steps)
-    positions = int(position) + torch.arange(steps, device=x.device)
+    """(B, time, hidden) through the layers; each keeps the keys and values that its window still reaches, not yet
+    turned: positions are counted from the first of them, so that they mean the same wherever a stream is."""
+    window, layers = transformer.config.sliding_window, transformer.layers
+    past = [x.new_zeros(2, len(x), each.self_attn.num_heads, 0, each.self_attn.head_dim).unbind() for each in layers]
+    if not carry.fresh:
+        past = [(carry.take(), carry.take()) for _ in layers]
+    kept, steps = past[0][0].shape[2], x.shape[1]
+    positions = torch.arange(kept + steps, device=x.device)
     turn = transformer.rotary_emb(x, positions[None])
-    kept = min(int(position), window - 1)
-    distance = positions[:, None] - torch.arange(int(position) - kept, int(position) + steps, device=x.device)
+    distance = positions[kept:, None] - positions
     mask = (distance >= 0) & (distance < window)
-    for layer in transformer.layers:
-        heard = _attention(layer.self_attn, layer.input_layernorm(x), turn, mask, window, carry)
+    for layer, before in zip(layers, past, strict=True):
+        heard, after = _attention(layer.self_attn, layer.input_layernorm(x), turn, mask, before)
+        for part in after:
+            carry.leave(part[:, :, max(0, kept + steps - (window - 1)) :])
         x = x + layer.self_attn_layer_scale(heard)
         x = x + layer.mlp_layer_scale(layer.mlp(layer.post_attention_layernorm(x)))
     return x
 
 
-def _attention(layer: Any, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor, window: int, carry: Carry) -> Tensor:
+def _attention(
+    layer: Any, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor, before: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """And all keys and values, not turned."""
     q, k, v = (part(x).unflatten(2, (layer.num_heads, -1)).transpose(1, 2) for part in _projections(layer))
-    q, k = (_turned(part, *turn) for part in (q, k))
-    if not carry.fresh:
-        k, v = torch.cat([carry.take(), k], 2), torch.cat([carry.take(), v], 2)
-    for part in (k, v):
-        carry.leave(part[:, :, max(0, part.shape[2] - (window - 1)) :])
-    heard = F.scaled_dot_product_attention(q, k, v, mask, scale=layer.scaling)
-    return layer.o_proj(heard.transpose(1, 2).flatten(2))
+    k, v = torch.cat([before[0], k], 2), torch.cat([before[1], v], 2)
+    cos, sin = turn
+    q = _turned(q, cos[:, -x.shape[1] :], sin[:, -x.shape[1] :])
+    heard = F.scaled_dot_product_attention(q, _turned(k, cos, sin), v, mask, scale=layer.scaling)
+    return layer.o_proj(heard.transpose(1, 2).flatten(2)), (k, v)
 
 
 def _projections(layer: Any) -> tuple[nn.Module, nn.Module, nn.Module]:

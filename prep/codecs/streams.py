@@ -75,7 +75,7 @@ class EncodeStream:
         """Streams of one codec whose places are equal can be pushed together."""
         if self.sliding:
             return self.sliding.done, None if self.sliding.held is None else self.sliding.held.shape
-        return tuple(part.shape if part.ndim else int(part) for part in self.state)
+        return tuple(part.shape if part.ndim else part.item() for part in self.state)
 
     def push(self, audio: Tensor, last: bool = False) -> list[Tensor]:
         """(B, channels, k * hop) -> latents (B, frames, dim), or none yet. The last stretch has to be told."""

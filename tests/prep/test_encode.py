@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from prep.codecs import CausalCodec, Codec, CodecIdentity, State, load_codec
-from prep.codecs.streams import STRETCH_FRAMES, Span, WindowedEncoder
+from prep.codecs.streams import STRETCH_FRAMES, Span, SteppedEncoder, WindowedEncoder
 from prep.device import Device
 from prep.encode import ROUNDED, Calls, Stream, check_rows, encode, powers_of_two
 from prep.errors import PrepError
@@ -71,6 +71,7 @@ def test_what_waits_for_others_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> N
     """Where there are few streams, they wait for those of other examples, until they take too much memory; which
     changes no bit, and costs padding."""
     waited, most, run = list[int](), list[int](), Calls._run
+    monkeypatch.setattr("prep.encode.WAITING_CALLS", 0)
 
     def watched(self: Calls, limit: int) -> None:
         waited.append(self._bytes)
@@ -90,6 +91,69 @@ def test_what_waits_for_others_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> N
         np.testing.assert_array_equal(free.latents, bound.latents)
     ran = [sum(stream.ran for stream in streams) for streams in found]
     assert sum(lengths) <= ran[0] < ran[1]
+
+
+class Clocked(SteppedEncoder):
+    """Its state has a position and a time, which are common to a batch; a frame tells both."""
+
+    identity = CodecIdentity("clocked", "", "", "float32", 800, 1, HOP, 2, causal=True, delay_samples=0)
+
+    def encode_state(self, batch: int) -> State:
+        return torch.zeros(batch, 1), torch.zeros(())
+
+    def encode_step(self, audio: Tensor, state: State) -> tuple[Tensor, State]:
+        own, (_, time) = audio[:, 0, ::HOP], state
+        times = time + torch.arange(own.shape[1]) / 64
+        return torch.stack([own, times.expand_as(own)], 2), (own[:, -1:], time + own.shape[1] / 64)
+
+
+def in_turn(codec: Codec, lengths: Sequence[int], device: Device, calls: Calls | None = None) -> list[Stream]:
+    """Streams of so many frames, one after the other."""
+    calls, i = calls or Calls(codec, device), codec.identity
+    streams = [Stream(np.full((frames, i.dim), np.nan, np.float16)) for frames in lengths]
+    for stream in streams:
+        audio = np.random.default_rng(0).uniform(-1, 1, (1, len(stream.latents) * i.hop)).astype(np.float32)
+        for start in range(0, audio.shape[1], device.stretch_frames * i.hop):
+            # as the stretches of a mix are: arrays of their own
+            calls.add(stream, audio[:, start : start + device.stretch_frames * i.hop].copy())
+    return streams
+
+
+def test_times_that_differ_by_less_than_one_share_no_call() -> None:
+    device, lengths = Device("cpu", 32, 2), (35, 3, 20, 7, 19, 1)
+    calls = Calls(Clocked(), device)
+    streams = in_turn(Clocked(), lengths, device, calls)
+    calls.end()
+    for stream in streams:
+        np.testing.assert_allclose(stream.latents[:, 1], np.arange(len(stream.latents)) / 64, atol=1e-3)
+
+
+def test_a_piece_that_waits_holds_no_more_than_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """... not the tail of the stream that it was cut from, of which the rest is done."""
+    monkeypatch.setattr("prep.encode.ROUNDED", 0)
+    device = Device("cpu", 256, 2)
+    calls = Calls(Clocked(), device)
+    # tails that meet for their first piece, and then wait for one of the same length in the same place
+    streams = in_turn(Clocked(), [128 * (1 + k // 2) + 64 + 1 + k % 2 for k in range(24)], device, calls)
+    roots = dict[int, np.ndarray]()
+    for piece in (piece for stream in streams for piece in stream.waiting):
+        root = piece.audio
+        while isinstance(root.base, np.ndarray):
+            root = root.base
+        roots[id(root)] = root
+    assert len(roots) == 24 and sum(root.nbytes for root in roots.values()) == calls._bytes
+    calls.end()
+    assert all(np.isfinite(stream.latents).all() for stream in streams)
+
+
+def test_large_calls_may_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or else each would be filled up with silence."""
+    monkeypatch.setattr("prep.encode.WAITING_BYTES", 10 * 64 * HOP * 4)
+    device = Device("cpu", 32 * 64, 32)
+    calls = Calls(Clocked(), device)
+    streams = in_turn(Clocked(), [64 * 4] * 64, device, calls)
+    calls.end()
+    assert [stream.ran for stream in streams] == [64 * 4] * 64
 
 
 @pytest.mark.parametrize(
@@ -129,6 +193,15 @@ class Overhearing(CausalCodec):
     def encode_step(self, audio: Tensor, state: State) -> tuple[Tensor, State]:
         latents, state = super().encode_step(audio, state)
         return latents + 1e-6 * latents.mean(0), state
+
+
+def test_no_memory_to_try_rows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_: np.ndarray) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("prep.encode.torch.from_numpy", none)
+    with pytest.raises(PrepError, match="lower --batch-frames, which is 32"):
+        check_rows(Clocked(), TOGETHER)
 
 
 @pytest.mark.parametrize("kind", [Mingling, Overhearing])

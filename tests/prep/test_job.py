@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from prep.config import PrepConfig, Shards
-from prep.job import Job, bundled
+from prep.job import COPIED, Job, bundled
 from prep.plan import make_plan
 from prep.reuse import Place
 from tests.prep.test_plan import BYTES, song
@@ -48,5 +48,18 @@ def test_what_is_known_is_not_counted(jobs: list[Job]) -> None:
     place = Place(Path(), 0, 0)
     known = [replace(job, known=dict.fromkeys(range(len(job.members)), place)) for job in jobs]
     one_shard = [job for job in known if job.row.shard == known[0].row.shard and job.row.split == known[0].row.split]
-    [bundle] = bundled(one_shard, HOP, 1)
+    assert len(one_shard) > 1
+    [bundle] = bundled(one_shard, HOP, sum(FRAMES * len(job.members) for job in one_shard) // 3)
     assert list(bundle.jobs) == one_shard and bundle.id == f"{one_shard[0].id} ... {one_shard[-1].id}"
+
+
+def test_what_is_copied_is_bounded_too(jobs: list[Job]) -> None:
+    """All of a bundle waits in memory at once: one new song does not make a bundle of its whole shard."""
+    place = Place(Path(), 0, 0)
+    one_shard = [replace(job, row=replace(job.row, split="train", shard=0)) for job in jobs]
+    known = [replace(job, known=dict.fromkeys(range(len(job.members)), place)) for job in one_shard[:-1]]
+    most = 5 * FRAMES
+    bundles = [bundle.jobs for bundle in bundled([*known, one_shard[-1]], HOP, most)]
+    assert [job for bundle in bundles for job in bundle] == [*known, one_shard[-1]] and len(bundles) > 1
+    for bundle in bundles:
+        assert sum(FRAMES * len(job.members) for job in bundle[:-1]) < COPIED * most

@@ -51,3 +51,15 @@ def test_left_early_the_thread_has_ended() -> None:
     assert len(made) <= 1 + AHEAD and not [t for t in threading.enumerate() if t.name.startswith("ahead")]
     inner.close()
     assert closed == [True]
+
+
+def test_no_wait_is_counted_at_the_end() -> None:
+    """What the thread does after the last piece, such as the files of kept audio, it counts itself."""
+    told = list[tuple[str, int]]()
+    made, closed = list[int](), list[bool]()
+
+    def skip() -> None:
+        told.append((threading.current_thread().name.partition("_")[0], len(closed)))
+
+    assert len(list(ahead(numbered(3, made, closed), skip))) == 3
+    assert told[-1] == ("MainThread", 1)
