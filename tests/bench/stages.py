@@ -132,10 +132,12 @@ def other_rows(stereo: np.ndarray, folder: Path) -> list[Row]:
     stems = [np.roll(stereo, k * 1000, axis=1) for k in range(MIXED)]
     mix = partial(mix_audio, stems, [-3.0] * MIXED, range(MIXED))
     plain = partial(soundfile.read, path, dtype="float32")
+    codec, alike = load_codec("causal"), np.repeat(stereo[:1], 2, axis=0)
     rows = [
         Row("read FLAC, stereo", SECONDS, partial(read_audio, path), "soundfile, no checks", plain),
         Row(f"mix, {MIXED} stereo stems", MIXED * SECONDS, mix, "numpy sum", lambda: np.sum(stems, axis=0)),
-        Row("encode, stereo", SECONDS, partial(encoded, load_codec("causal"), stereo)),
+        Row("encode, expanded", SECONDS, partial(encoded, codec, alike)),
+        Row("encode, stereo", SECONDS, partial(encoded, codec, stereo)),
     ]
     try:
         from prep.stages.augment import Augmentation, augment
