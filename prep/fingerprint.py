@@ -15,6 +15,7 @@ import soundfile
 import soxr
 import torch
 
+from prep.codecs.causal import ROUNDING
 from prep.device import Device
 from shards import Receipt
 
@@ -26,6 +27,7 @@ def fingerprint() -> dict[str, str]:
         "cpu": _cpu(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
+        "causal": f"rounding {ROUNDING}",
         "numpy": np.__version__,
         "scipy": scipy.__version__,
         "soxr": soxr.__version__,

@@ -21,7 +21,7 @@ from prep.codecs.protocol import CodecIdentity, State, digest_of_settings, diges
 from prep.codecs.seanet import Carry, check_causal, convolved, from_tokens, nearest, through, transposed
 from prep.codecs.streams import SteppedCodec
 
-VERSION = 2  # raise it when the code below changes the numbers
+VERSION = 1  # raise it when the code below changes the numbers
 OPTIONS = ()
 SETTINGS = (
     *("sampling_rate", "audio_channels", "hidden_size", "num_filters", "num_residual_layers", "upsampling_ratios"),
