@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import difflib
 import errno
+import math
 import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import click
 
 from prep import cli_dataset
-from prep.cli_dataset import PATH, Finite, device_options, workers_option
+from prep.cli_dataset import PATH, device_options, workers_option
 from prep.errors import PrepError
 from prep.stop import stoppable
 
@@ -205,6 +207,14 @@ def excerpt(data: Path, out: Path, root: Path, instrument: str, split: str, id: 
     written = write_excerpt(data, root, out, instrument, split, id)
     click.echo(f"{written.id}: target {written.target} ({instrument}), mix of {', '.join(written.members)}")
     click.echo("\n".join(f"  {path}" for path in written.paths))
+
+
+class Finite(click.FloatRange):
+    """Neither NaN, which lies in every range of click's, nor infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        return number if math.isfinite(number) else self.fail(f"{value} is not finite.", param, ctx)
 
 
 @main.command()

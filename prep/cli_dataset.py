@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Callable
@@ -13,14 +12,6 @@ import click
 
 PATH = click.Path(path_type=Path)
 workers_option = click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="cores")
-
-
-class Finite(click.FloatRange):
-    """Neither NaN, which lies in every range of click's, nor infinity."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number = float(super().convert(value, param, ctx))
-        return number if math.isfinite(number) else self.fail(f"{value} is not finite.", param, ctx)
 
 
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -146,7 +146,7 @@ class Draft:
         """Their examples, in order."""
         hop, device, most_frames = self.identity.hop, self.device, 0
         if device.batch_streams > 1:
-            frames = sum(len(job.missing) * -(-job.row.samples // hop) for job in jobs)
+            frames = sum(job.frames(hop, job.missing) for job in jobs)
             # large ones for little padding, but two at least for each worker; no byte hangs on it
             most_frames = min(BUNDLE_CALLS * device.batch_frames, frames // (2 * workers))
         make = partial(

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from prep.codecs import Codec
+from prep.codecs.protocol import frames_of
 from prep.codecs.streams import EncodeStream, push_together
 from prep.device import CPU, Device
 from prep.errors import PrepError
@@ -38,7 +39,6 @@ class Stream:
 
     def __init__(self, latents: NDArray[np.float16]) -> None:
         self.latents = latents
-        self.encoder: EncodeStream | None = None  # while it is under way
         self.waiting: deque[Waiting] = deque()
         self.given = self.done = self.ran = 0
 
@@ -75,18 +75,19 @@ class Calls:
     """Of the codec: streams whose next pieces are alike wait for each other, and no longer than they have to."""
 
     def __init__(self, codec: Codec, device: Device) -> None:
-        self._codec, self._device = codec, device
+        self._codec, self._identity, self._device = codec, codec.identity, device
+        self._encoders: dict[Stream, EncodeStream] = {}  # of what is under way
         self._alike: dict[tuple[object, ...], list[Stream]] = {}  # whose next pieces a call can take together
         self._full: deque[list[Stream]] = deque()  # ... and which are as many as it takes
-        self._bytes, i = 0, codec.identity
-        frame_bytes = i.channels * i.hop * np.dtype(np.float32).itemsize
+        self._bytes = 0
+        frame_bytes = self._identity.channels * self._identity.hop * np.dtype(np.float32).itemsize
         self._most_bytes = max(WAITING_BYTES, WAITING_CALLS * device.batch_frames * frame_bytes)
 
     def add(self, stream: Stream, audio: Audio) -> None:
         idle = not stream.waiting
         if not stream.given:
             with self._device.memory():
-                stream.encoder = EncodeStream(self._codec)
+                self._encoders[stream] = EncodeStream(self._codec)
         for piece in self._cut(stream, audio):
             stream.waiting.append(piece)
             self._bytes += piece.audio.nbytes
@@ -105,15 +106,15 @@ class Calls:
             self._call(self._full.popleft() if longest is None else self._alike.pop(longest))
 
     def _queue(self, stream: Stream) -> None:
-        if stream.waiting and stream.encoder:
+        if stream.waiting:
             piece = stream.waiting[0]
-            alike = (piece.frames, piece.last, *stream.encoder.place)
+            alike = (piece.frames, piece.last, *self._encoders[stream].place)
             self._alike.setdefault(alike, []).append(stream)
             if len(self._alike[alike]) == self._device.batch_streams:
                 self._full.append(self._alike.pop(alike))
 
     def _call(self, streams: list[Stream]) -> None:
-        pieces, i = [stream.waiting.popleft() for stream in streams], self._codec.identity
+        pieces, i = [stream.waiting.popleft() for stream in streams], self._identity
         frames, rows = pieces[0].frames, self._device.batch_streams
         audio = np.zeros((rows, i.channels, frames * i.hop), np.float32)
         for row, piece in enumerate(pieces):
@@ -121,8 +122,7 @@ class Calls:
             self._bytes -= piece.audio.nbytes
         with self._device.memory(), torch.inference_mode():
             there = torch.from_numpy(audio).to(self._device.name)
-            encoders = [stream.encoder for stream in streams if stream.encoder]
-            found = push_together(encoders, there, pieces[0].last)
+            found = push_together([self._encoders[stream] for stream in streams], there, pieces[0].last)
             latents = [out.cpu().numpy() for out in found]
         streams[0].ran += (rows - len(streams)) * frames
         for row, stream in enumerate(streams):
@@ -130,13 +130,13 @@ class Calls:
             for out in latents:
                 stream.take(out[row])
             if stream.done == len(stream.latents):
-                stream.encoder = None  # its state may be large
+                del self._encoders[stream]  # its state may be large
             self._queue(stream)
 
     def _cut(self, stream: Stream, audio: Audio) -> Iterator[Waiting]:
         """To whole frames, and, what is no whole stretch, to powers of two, of which all streams have some alike."""
-        i, stretch, total = self._codec.identity, self._device.stretch_frames, len(stream.latents)
-        frames = -(-audio.shape[1] // i.hop)
+        i, stretch, total = self._identity, self._device.stretch_frames, len(stream.latents)
+        frames = frames_of(audio.shape[1], i.hop)
         stream.given += frames
         ends = stream.given == total
         sizes = [frames]
@@ -184,12 +184,12 @@ def check_rows(codec: Codec, device: Device) -> None:
 
 def _in_pieces(codec: Codec, device: Device, audio: Audio, sizes: list[int]) -> torch.Tensor:
     """As `Calls` has it done: (rows, channels, samples) -> (rows, frames, dim)."""
-    found, start, last = list[torch.Tensor](), 0, len(sizes) - 1
+    found, start, hop = list[torch.Tensor](), 0, codec.identity.hop
     with device.memory(), torch.inference_mode():
         streams = [EncodeStream(codec) for _ in audio]
         for k, size in enumerate(sizes):
-            stop = start + size * codec.identity.hop
+            stop = start + size * hop
             there = torch.from_numpy(audio[:, :, start:stop]).to(device.name)
-            found += [out.cpu() for out in push_together(streams, there, k == last)]
+            found += [out.cpu() for out in push_together(streams, there, k == len(sizes) - 1)]
             start = stop
     return torch.cat(found, 1)

@@ -170,8 +170,8 @@ def _mixed(
 
 
 def _flacs(job: Job, new: Mapping[int, Path]) -> list[Flac]:
-    """Of all streams, where they are asked for. What is kept may be another example's, of the same audio."""
-    flacs = {**job.kept, **{number: flac_at(path) for number, path in new.items()}} if job.keep else {}
+    """Of all streams. What is kept may be another example's, of the same audio."""
+    flacs = {**job.kept, **{number: flac_at(path) for number, path in new.items()}}
     return [replace(flacs[number], name=flac_name(job.id, number)) for number in sorted(flacs)]
 
 

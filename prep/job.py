@@ -1,4 +1,4 @@
-"""One example as a piece of work for a worker: what is to be done, and what came of it."""
+"""Examples as pieces of work for a worker: what is to be done, and what came of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import shards
+from prep.codecs.protocol import frames_of
 from prep.kept import Flac
 from prep.plan import PlanRow
 from prep.reuse import Place
@@ -59,6 +60,10 @@ class Job:
         """The streams that are not known."""
         return [number for number in range(len(self.members)) if number not in self.known]
 
+    def frames(self, hop: int, streams: Sequence[object]) -> int:
+        """Of so many of its streams."""
+        return len(streams) * frames_of(self.row.samples, hop)
+
     @property
     def reread(self) -> list[int]:
         """The missing streams that kept audio is encoded for."""
@@ -99,9 +104,8 @@ def bundled(jobs: Iterable[Job], hop: int, most_frames: int) -> Iterator[Bundle]
             yield Bundle(tuple(held))
             held, missing, every = [], 0, 0
         held.append(job)
-        frames = -(-job.row.samples // hop)
-        missing += len(job.missing) * frames
-        every += len(job.members) * frames
+        missing += job.frames(hop, job.missing)
+        every += job.frames(hop, job.members)
     if held:
         yield Bundle(tuple(held))
 

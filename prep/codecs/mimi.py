@@ -131,8 +131,12 @@ def attended(transformer: Any, x: Tensor, carry: Carry) -> Tensor:
     """(B, time, hidden) through the layers; each keeps the keys and values that its window still reaches, not yet
     turned: positions are counted from the first of them, so that they mean the same wherever a stream is."""
     window, layers = transformer.config.sliding_window, transformer.layers
-    past = [x.new_zeros(2, len(x), each.self_attn.num_heads, 0, each.self_attn.head_dim).unbind() for each in layers]
-    if not carry.fresh:
+    past: list[tuple[Tensor, ...]]
+    if carry.fresh:
+        past = [
+            x.new_zeros(2, len(x), each.self_attn.num_heads, 0, each.self_attn.head_dim).unbind() for each in layers
+        ]
+    else:
         past = [(carry.take(), carry.take()) for _ in layers]
     kept, steps = past[0][0].shape[2], x.shape[1]
     positions = torch.arange(kept + steps, device=x.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -65,10 +66,10 @@ class EncodeStream:
     A causal codec answers each stretch at once, any other one when it has heard what lies ahead.
     """
 
-    def __init__(self, codec: Codec, batch: int = 1) -> None:
+    def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self.sliding = codec.encoding() if isinstance(codec, WindowedEncoder) else None
-        self.state: State = () if self.sliding else codec.encode_state(batch)
+        self.state: State = () if self.sliding else codec.encode_state(1)
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -91,17 +92,15 @@ def push_together(streams: Sequence[EncodeStream], audio: Tensor, last: bool = F
     """Streams in equal places, a row of `audio` (B, channels, k * hop) each, as `push` does: latents (B, frames, dim).
 
     Rows beyond them are nobody's."""
-    rows, first = len(audio), streams[0]
-    if rows == 1:
-        return first.push(audio, last)
-    every = [*streams, *[streams[-1]] * (rows - len(streams))]
-    joint = EncodeStream(first.codec, rows)
-    if first.sliding and joint.sliding:
+    if len(audio) == 1:
+        return streams[0].push(audio, last)
+    every = [*streams, *[streams[-1]] * (len(audio) - len(streams))]
+    joint = copy(streams[0])
+    if joint.sliding:
         held = [each.sliding.held for each in every if each.sliding and each.sliding.held is not None]
-        joint.sliding = replace(first.sliding, held=torch.cat(held) if held else None)
-    elif first.state:
-        parts = zip(*(each.state for each in every), strict=True)
-        joint.state = tuple(torch.cat(rows_of) if rows_of[0].ndim else rows_of[0] for rows_of in parts)
+        joint.sliding = replace(joint.sliding, held=torch.cat(held) if held else None)
+    parts = zip(*(each.state for each in every), strict=True)
+    joint.state = tuple(torch.cat(rows) if rows[0].ndim else rows[0] for rows in parts)
     out = joint.push(audio, last)
     for row, stream in enumerate(streams):
         if stream.sliding and joint.sliding and joint.sliding.held is not None:

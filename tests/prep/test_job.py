@@ -33,7 +33,7 @@ def test_each_alone_where_streams_share_nothing(jobs: list[Job]) -> None:
 
 @pytest.mark.parametrize("most", [1, 5 * FRAMES, 10_000])
 def test_as_many_of_one_shard_as_come_to_so_much(jobs: list[Job], most: int) -> None:
-    """In order; streams that are known already do not count."""
+    """And in order."""
     bundles = [bundle.jobs for bundle in bundled(jobs, HOP, most)]
     assert [job for bundle in bundles for job in bundle] == jobs
     assert all(len({(job.row.split, job.row.shard) for job in bundle}) == 1 for bundle in bundles)

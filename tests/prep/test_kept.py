@@ -15,10 +15,11 @@ import shards
 from prep.codecs import load_codec
 from prep.errors import PrepError
 from prep.kept import Flac, flac_at, kept_in, new_files, packing, rounded
+from prep.rebuild import rebuild
 from prep.reuse import audio_digests
 from prep.scan import Target
-from tests.prep.built import encode, files, run
-from tests.prep.made import RATE, tone, tones, write_corpus, write_track
+from tests.prep.built import encode, files, run, work_here
+from tests.prep.made import RATE, save_small_codec, tone, tones, write_corpus, write_track
 from tests.prep.test_reuse import planned
 
 NOISE = np.random.default_rng(0).uniform(-1, 1, (2, 70000)).astype(np.float32)
@@ -164,11 +165,29 @@ def test_turned_on_later_all_is_encoded_again(tmp_path: Path, codec: str) -> Non
 
 def test_more_streams_than_files_may_be_open(tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_track(tmp_path / "corpus/train/Track00001", tones(1, stems=6))
+    other, stretches, now, most = save_small_codec(tmp_path, 1), Flac.stretches, list[str](), list[int]()
     run(tmp_path / "corpus", tmp_path / "out", codec, keep_audio=True)
+
+    def watched(flac: Flac, *shape: int) -> Iterator[np.ndarray]:
+        now.append(flac.name)
+        most.append(len(now))
+        try:
+            yield from stretches(flac, *shape)
+        finally:
+            now.remove(flac.name)
+
+    work_here(monkeypatch)  # other processes would not hear of it
+    monkeypatch.setattr(Flac, "stretches", watched)
+    monkeypatch.setattr("prep.kept.AT_ONCE", 2)
     monkeypatch.setattr("prep.example.AT_ONCE", 2)
     run(tmp_path / "corpus", tmp_path / "few", codec, keep_audio=True)
     assert files(tmp_path / "out") == files(tmp_path / "few")
     assert audio_files(tmp_path / "out") == audio_files(tmp_path / "few") != {}
+    rebuild(tmp_path / "few", None, other, workers=1, progress=False)
+    assert max(most) == 2 < len(most) and not now
+    monkeypatch.setattr("prep.kept.AT_ONCE", 50)
+    rebuild(tmp_path / "out", None, other, workers=1, progress=False)
+    assert files(tmp_path / "out") == files(tmp_path / "few")
 
 
 def audio_files(out: Path) -> dict[str, bytes]:

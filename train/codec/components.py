@@ -32,7 +32,7 @@ def components(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def start_from_components(codec: CausalCodec, audio: Tensor) -> None:
     """Set both linear halves from `audio` (B, 2, samples); every number of the latent then has unit variance on it.
 
-    On the processor: it takes a minute at most, and the same start whatever trains."""
+    On the processor: the same start, whatever trains then."""
     c = codec.config
     mid_side = torch.stack([audio[:, 0] + audio[:, 1], audio[:, 0] - audio[:, 1]], dim=1) / 2
     _start_wave(codec, mid_side)
